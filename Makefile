@@ -1,0 +1,47 @@
+# Every target works as the first command on a machine with git, make and Python 3.11 or newer.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+EXPERIMENT ?= experiments/quickstart.yaml
+ARGS ?=
+STORE = $${MLFLOW_TRACKING_URI:-sqlite:///runs/mlflow.db}
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep ui dashboard test test-fast lint bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/installed ## create .venv and install everything, once
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+sweep: setup ## run every trial of EXPERIMENT that has not finished, track it, compare
+	@$(BIN)/switokd sweep $(EXPERIMENT) $(ARGS)
+
+ui: setup ## MLflow's UI over the same store, http://127.0.0.1:5000
+	@$(BIN)/mlflow ui --backend-store-uri "$(STORE)" --host 127.0.0.1 --port 5000
+
+dashboard: setup ## the comparison dashboard, http://127.0.0.1:8501
+	@$(BIN)/python -m dashboards
+
+test: setup ## all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: setup ## the tests that take less than a few seconds each
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: setup ## style, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: setup ## measure speed, ours against plain alternatives, side by side
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+clean: ## remove what can be made again; spares runs/ and data/
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

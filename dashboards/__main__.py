@@ -1,0 +1,27 @@
+"""`python -m dashboards [streamlit options]`: the dashboard on 127.0.0.1:8501."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+OPTIONS = {
+    "server.address": "127.0.0.1",
+    "server.port": "8501",
+    "server.headless": "true",
+    "server.fileWatcherType": "none",
+    "browser.gatherUsageStats": "false",
+    "client.toolbarMode": "viewer",
+}
+
+
+def main() -> None:
+    app = Path(__file__).parent / "pages" / "app.py"
+    options = [f"--{name}={value}" for name, value in OPTIONS.items()]
+    command = ["-m", "streamlit", "run", str(app), *options, *sys.argv[1:]]
+    os.execv(sys.executable, [sys.executable, *command])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Whether a tracking store answers, asked before MLflow is.
+
+MLflow itself would create a missing SQLite file, and would try a dead server again for minutes.
+"""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+ANSWER_SECONDS = 5.0
+
+
+class StoreError(ValueError):
+    """A tracking store that is not named, not there, or does not answer."""
+
+
+def check_answers(uri: str) -> None:
+    """Raise StoreError where nothing answers at the address."""
+    parts = urlsplit(uri)
+    path = sqlite_path(uri)
+    if path is not None:
+        check_sqlite(path, uri)
+    elif parts.scheme in ("http", "https"):
+        check_server(uri)
+    elif parts.scheme in ("", "file"):
+        if not Path(parts.path).is_dir():
+            raise StoreError(f"no tracking store at {uri}: run a sweep first")
+    elif "sql" in parts.scheme and parts.hostname:
+        port = parts.port or (3306 if "mysql" in parts.scheme else 5432)
+        try:
+            socket.create_connection((parts.hostname, port), timeout=ANSWER_SECONDS).close()
+        except OSError as error:
+            raise StoreError(
+                f"the tracking database {parts.hostname}:{port} does not answer: {error}"
+            ) from error
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a SQLite store; None for any other store."""
+    parts = urlsplit(uri)
+    return Path(parts.path[1:]) if parts.scheme == "sqlite" else None
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=ANSWER_SECONDS)
+
+
+def check_sqlite(path: Path, uri: str) -> None:
+    if not path.is_file():
+        raise StoreError(f"no tracking store at {uri}: run a sweep first")
+    try:
+        with closing(open_read_only(path)) as connection:
+            connection.execute("select count(*) from sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        raise StoreError(f"{uri} is not a readable SQLite store: {error}") from error
+
+
+def check_server(uri: str) -> None:
+    try:
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS).close()
+    except urllib.error.HTTPError:
+        return  # it answers; whether it lets us in, the query will tell
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise StoreError(f"the tracking server {uri} does not answer: {reason}") from error

@@ -1,0 +1,200 @@
+"""Figures of the comparison: frames in, plotly figures out, nothing read and nothing stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboards.theme import (
+    DASHES,
+    SEQUENTIAL,
+    SYMBOLS,
+    laid_out,
+    method_colour,
+    nothing_to_show,
+    trial_name,
+)
+
+EPOCH_NAMES = {"best": "best epoch", "last": "last epoch"}
+
+
+def accuracy_title(who: str, epoch: str) -> str:
+    return f"{who} top-1, {EPOCH_NAMES[epoch]} (%)"
+
+
+def interval_figure(frame: pd.DataFrame, epoch: str = "last", role: str = "student") -> go.Figure:
+    """Mean top-1 of one role's networks with 95 % intervals, a row per trial less its seed."""
+    rows = with_networks_alone(frame, role)
+    rows = rows[rows[f"{epoch}_mean"].notna()]
+    if rows.empty:
+        return nothing_to_show(f"No finished trial with a {role}.")
+    labels = [
+        f"{trial_name(row)}<br><sub>{row['dataset']}: {row['pair']} · {row['network']}</sub>"
+        for _, row in rows.iterrows()
+    ]
+    rows = rows.assign(label=labels).sort_values(f"{epoch}_mean", kind="stable")
+    figure = go.Figure()
+    for method, points in rows.groupby("method", sort=True):
+        mean = points[f"{epoch}_mean"]
+        figure.add_trace(
+            go.Scatter(
+                x=mean,
+                y=points["label"],
+                mode="markers",
+                name=str(method),
+                marker={"color": method_colour(str(method)), "size": 9},
+                error_x={
+                    "array": points[f"{epoch}_high"] - mean,
+                    "arrayminus": mean - points[f"{epoch}_low"],
+                    "thickness": 1.5,
+                },
+                customdata=points[["seeds"]].to_numpy(),
+                hovertemplate="%{y}<br>%{x:.2f} %, %{customdata[0]} seeds<extra></extra>",
+            )
+        )
+    laid_out(figure, height=110 + 40 * len(rows))
+    figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    figure.update_xaxes(title_text=accuracy_title(role.capitalize(), epoch))
+    figure.update_yaxes(categoryorder="array", categoryarray=rows["label"].tolist())
+    return figure
+
+
+def with_networks_alone(frame: pd.DataFrame, role: str) -> pd.DataFrame:
+    """The rows of one role, and what the same networks reached alone; without cohorts, all."""
+    is_alone = frame["topology"] == "single"
+    rows = frame[(frame["role"] == role) & ~is_alone]
+    if rows.empty:
+        return frame[is_alone]
+    return pd.concat([rows, frame[is_alone & frame["network_key"].isin(rows["network_key"])]])
+
+
+def pair_matrix(frame: pd.DataFrame, epoch: str = "last", role: str = "student") -> go.Figure:
+    """Teacher by student heat map: the best mean of a role that any method reached in a pair."""
+    together = frame[(frame["topology"] != "single") & (frame["role"] == role)]
+    together = together[together[f"{epoch}_mean"].notna()]
+    if together.empty:
+        return nothing_to_show("No finished trial with a teacher and a student.")
+    sides = together["pair"].str.split(">", n=1, expand=True)
+    together = together.assign(teachers=sides[0], students=sides[1])
+    top = together.loc[together.groupby(["teachers", "students"])[f"{epoch}_mean"].idxmax()]
+    means = top.pivot(index="teachers", columns="students", values=f"{epoch}_mean")
+    names = top.assign(name=[trial_name(row) for _, row in top.iterrows()])
+    names = names.pivot(index="teachers", columns="students", values="name")
+    texts = [
+        ["" if pd.isna(mean) else f"{mean:.2f}<br>{name}" for mean, name in zip(*pair, strict=True)]
+        for pair in zip(means.to_numpy(), names.to_numpy(), strict=True)
+    ]
+    figure = go.Figure(
+        go.Heatmap(
+            z=means.to_numpy(),
+            x=means.columns.tolist(),
+            y=means.index.tolist(),
+            text=texts,
+            texttemplate="%{text}",
+            colorscale=SEQUENTIAL,
+            colorbar={"title": {"text": "top-1 (%)"}, "thickness": 14},
+            hovertemplate="%{y} > %{x}: %{z:.2f} %<extra></extra>",
+            xgap=2,
+            ygap=2,
+        )
+    )
+    laid_out(figure, height=170 + 80 * len(means))
+    figure.update_xaxes(title_text="student", type="category", showgrid=False)
+    figure.update_yaxes(title_text="teacher", type="category", showgrid=False)
+    return figure
+
+
+def sensitivity_figure(points: pd.DataFrame, axis: str, epoch: str = "last") -> go.Figure:
+    """Student accuracy against a swept key, one line per method and pair, 95 % intervals.
+
+    `points` is what `sensitivity.sensitivity_points` gives.
+    """
+    if points.empty:
+        return nothing_to_show(f"No finished trials with several values of {axis}.")
+    numeric = bool(pd.to_numeric(points["x"], errors="coerce").notna().all())
+    figure = go.Figure()
+    drawn: dict[str, int] = {}
+    for (method, line), rows in points.groupby(["method", "line"], sort=True):
+        rank = drawn[str(method)] = drawn.get(str(method), -1) + 1
+        rows = rows.assign(x=pd.to_numeric(rows["x"])) if numeric else rows
+        rows = rows.sort_values("x")
+        figure.add_trace(
+            go.Scatter(
+                x=rows["x"],
+                y=rows["mean"],
+                name=str(line),
+                mode="lines+markers",
+                line={"color": method_colour(str(method)), "dash": DASHES[rank % len(DASHES)]},
+                marker={"symbol": SYMBOLS[rank % len(SYMBOLS)], "size": 8},
+                error_y={
+                    "array": rows["high"] - rows["mean"],
+                    "arrayminus": rows["mean"] - rows["low"],
+                    "thickness": 1.2,
+                },
+                customdata=rows[["seeds"]].to_numpy(),
+                hovertemplate=f"{line}<br>{axis} %{{x}}: %{{y:.2f}} %, "
+                "%{customdata[0]} seeds<extra></extra>",
+            )
+        )
+    laid_out(figure, height=460 + 12 * len(figure.data))
+    unit = {"temperature": "temperature τ"}.get(axis, axis)
+    figure.update_xaxes(title_text=unit, **value_axis(points["x"], numeric))
+    figure.update_yaxes(title_text=accuracy_title("Student", epoch))
+    return figure
+
+
+def value_axis(values: pd.Series, numeric: bool) -> dict[str, Any]:
+    """An axis that is marked where there are values; logarithmic where these span decades."""
+    if not numeric:
+        return {"type": "category"}
+    marks = sorted(pd.to_numeric(values).unique())
+    decades = marks[0] > 0 and marks[-1] >= 8 * marks[0]
+    axis: dict[str, Any] = {"type": "log" if decades else "linear"}
+    if len(marks) <= 12:
+        axis |= {"tickvals": marks, "ticktext": [f"{mark:g}" for mark in marks]}
+    return axis
+
+
+def parallel_coordinates(points: pd.DataFrame, axes: Sequence[str]) -> go.Figure:
+    """Every finished trial as a line through its swept keys to its student's accuracy (percent).
+
+    `points` has a column per axis and `accuracy`; text and True or False become categories.
+    """
+    if points.empty or not axes:
+        return nothing_to_show("Nothing was swept: all finished trials have the same settings.")
+    dimensions: list[dict[str, Any]] = [parallel_dimension(points[axis], axis) for axis in axes]
+    dimensions.append({"label": "student top-1 (%)", "values": points["accuracy"]})
+    figure = go.Figure(
+        go.Parcoords(
+            dimensions=dimensions,
+            line={
+                "color": points["accuracy"],
+                "colorscale": SEQUENTIAL,
+                "showscale": True,
+                "colorbar": {"title": {"text": "top-1 (%)"}, "thickness": 14},
+            },
+        )
+    )
+    laid_out(figure, height=460)
+    longest = max(map(len, dimensions[0].get("ticktext", [""])))
+    figure.update_layout(margin={"l": 30 + 7 * longest, "r": 30, "t": 70, "b": 30})
+    return figure
+
+
+def parallel_dimension(values: pd.Series, label: str) -> dict[str, Any]:
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.notna().all() and numbers.nunique() > 6:
+        return {"label": label, "values": numbers}
+    texts = values.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
+    key = float if numbers.notna().all() else str
+    order = sorted(texts.unique(), key=key)
+    codes = {text: code for code, text in enumerate(order)}
+    return {
+        "label": label,
+        "values": texts.map(codes),
+        "tickvals": list(codes.values()),
+        "ticktext": list(codes),
+    }

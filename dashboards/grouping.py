@@ -1,0 +1,141 @@
+"""Which trials belong together: one group per resolved trial less its seed.
+
+Takes the frame of `runs.Store.trials`; gives finished trials with their group, and their networks.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+NETWORK_PARAM = re.compile(r"params\.([TS]\d+)\.(\w+)")
+NETWORK_COLUMNS = [
+    *(
+        "run_id",
+        "experiment_id",
+        "trial_id",
+        "group",
+        "axes",
+        "dataset",
+        "topology",
+        "pair",
+        "method",
+        "variant",
+    ),
+    *("temperature", "seed", "network", "role", "model", "network_key", "cohort_key"),
+    *("measured_on", "best", "last", "train_seconds", "expert_share"),
+]
+
+
+def finished(trials: pd.DataFrame) -> pd.DataFrame:
+    """The finished trials, each once: of equal trials in several experiments the newest counts."""
+    done = trials[trials["status"] == "FINISHED"].sort_values("end_time", kind="stable")
+    return done.drop_duplicates("trial_id", keep="last").sort_index()
+
+
+def grouped(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials with columns `group` (from 0) and `axes`, what else was swept: `recipe.epochs=2`.
+
+    A parameter is such an axis where it takes several values in one data set, a network's own
+    setting (`S1.learning_rate`) where it does in one pair.
+    """
+    parameters = [column for column in columns_of(trials, "params.") if column != "params.seed"]
+    known = trials[parameters].fillna("")
+    group = known.groupby(parameters, sort=False).ngroup() if parameters else 0
+    axes = pd.Series("", index=trials.index)
+    for column in parameters:
+        name = column.removeprefix("params.")
+        if name in ("dataset", "method", "temperature") or name.startswith("method."):
+            continue
+        network = NETWORK_PARAM.fullmatch(column)
+        if network and network.group(2) == "model":
+            continue
+        scope = ["dataset", "topology", "pair"] if network else ["dataset"]
+        varies = known[column].groupby([trials[key] for key in scope]).transform("nunique") > 1
+        axes += (f"{name}=" + known[column] + " ").where(varies, "")
+    return trials.assign(group=group, axes=axes.str.strip())
+
+
+def networks(trials: pd.DataFrame) -> pd.DataFrame:
+    """The finished trials' networks, one row each, with their group: see NETWORK_COLUMNS.
+
+    `best` and `last` are top-1 in percent: on the test set where it was scored, with the weights
+    of the best and the last epoch; `measured_on` says how the best epoch was chosen. Networks with
+    equal `network_key` had the same data, model, optimizer settings and recipe; trials with equal
+    `cohort_key` differ in the method and its temperature at most.
+    """
+    trials = grouped(finished(trials))
+    if trials.empty:
+        return pd.DataFrame(columns=NETWORK_COLUMNS)
+    parameters = columns_of(trials, "params.")
+    shared = [
+        column
+        for column in parameters
+        if not NETWORK_PARAM.fullmatch(column)
+        and not column.startswith("params.method.")
+        and column not in ("params.method", "params.seed", "params.temperature")
+    ]
+    recipe = joined(trials, shared)
+    names = sorted({match.group(1) for match in map(NETWORK_PARAM.fullmatch, parameters) if match})
+    settings = {
+        name: joined(trials, columns_of(trials, f"params.{name}."), f"params.{name}.")
+        for name in names
+    }
+    cohort = recipe.copy()
+    for name, own in settings.items():
+        cohort += f"|{name}:" + own
+    shares = columns_of(trials, "metrics.expert_share/")
+    parts = []
+    for name in names:
+        rows = trials[trials[f"params.{name}.model"].notna()]
+        tested, scores = scores_of(rows, name)
+        links = [column for column in shares if name in column.rpartition("/")[2].split("-")]
+        part = rows.assign(
+            network=name,
+            role="teacher" if name.startswith("T") else "student",
+            model=rows[f"params.{name}.model"],
+            network_key=(recipe + "|" + settings[name])[rows.index],
+            cohort_key=cohort[rows.index],
+            measured_on=tested,
+            best=scores["best"],
+            last=scores["last"],
+            train_seconds=column_of(rows, "metrics.train_seconds"),
+            expert_share=rows[links].mean(axis=1) if links else float("nan"),
+        )
+        parts.append(part[NETWORK_COLUMNS])
+    return pd.concat(parts, ignore_index=True)
+
+
+def scores_of(rows: pd.DataFrame, network: str) -> tuple[pd.Series, pd.DataFrame]:
+    """How the scores were taken, and top-1 in percent of the best and the last epoch."""
+    test_last = column_of(rows, f"metrics.test_top1/{network}")
+    test_best = column_of(rows, f"metrics.test_top1_best/{network}")
+    tested = test_last.notna()
+    best = test_best.where(tested, column_of(rows, f"metrics.best_val_top1/{network}"))
+    last = test_last.where(tested, column_of(rows, f"metrics.last_val_top1/{network}"))
+    held_out = pd.to_numeric(column_of(rows, "params.recipe.holdout")).fillna(0) > 0
+    measured_on = pd.Series("test set", index=rows.index)
+    measured_on = measured_on.mask(held_out, "hold-out").mask(
+        tested, "test set, best epoch chosen on the hold-out"
+    )
+    return measured_on, pd.DataFrame({"best": best, "last": last})
+
+
+def columns_of(frame: pd.DataFrame, prefix: str) -> list[str]:
+    return [str(column) for column in frame.columns if str(column).startswith(prefix)]
+
+
+def column_of(frame: pd.DataFrame, column: str) -> pd.Series:
+    """The column, or one of NaN where no run has it."""
+    if column in frame:
+        return frame[column]
+    return pd.Series(float("nan"), index=frame.index)
+
+
+def joined(trials: pd.DataFrame, columns: list[str], prefix: str = "params.") -> pd.Series:
+    """One text per trial of what the columns hold; equal texts mean equal settings."""
+    text = pd.Series("", index=trials.index)
+    for column in sorted(columns):
+        text += column.removeprefix(prefix) + "=" + trials[column].fillna("") + ";"
+    return text

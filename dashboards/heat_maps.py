@@ -1,0 +1,114 @@
+"""Grad-CAM drawn: overlays and 3-D surfaces, teacher beside student, as PNG and as HTML."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from mpl_toolkits.mplot3d import Axes3D
+from numpy.typing import NDArray
+from plotly.subplots import make_subplots
+
+from dashboards.theme import SEQUENTIAL
+
+COLOUR_MAP = "cividis"
+OVERLAY_OPACITY = 0.55
+CELL_INCHES = 1.5
+
+Images = NDArray[np.float32]
+Maps = Mapping[str, NDArray[np.float32]]
+
+
+def overlay_figure(
+    images: Images, maps: Maps, names: Mapping[str, str], classes: Sequence[str]
+) -> Figure:
+    """One column per image; the image, then for each network its overlay and its surface.
+
+    `images` are (N, H, W) or (N, H, W, 3) in 0 to 1; `maps` (N, H, W) in 0 to 1 by network; `names`
+    the networks in full; `classes` those that the maps speak for, one per image.
+    """
+    count = len(images)
+    rows = 1 + 2 * len(maps)
+    figure = Figure(figsize=(CELL_INCHES * count + 1.4, CELL_INCHES * rows), layout="constrained")
+    grid = figure.add_gridspec(rows, count + 1, width_ratios=[0.55, *[1] * count])
+    _row_title(figure, grid[0, 0], "image")
+    for column in range(count):
+        axes = figure.add_subplot(grid[0, column + 1])
+        axes.imshow(images[column], cmap="gray", vmin=0, vmax=1)
+        axes.set_title(classes[column], fontsize=9)
+        axes.set_axis_off()
+    for index, (network, heat) in enumerate(maps.items()):
+        overlay, surface = 1 + 2 * index, 2 + 2 * index
+        _row_title(figure, grid[overlay : surface + 1, 0], names[network])
+        for column in range(count):
+            axes = figure.add_subplot(grid[overlay, column + 1])
+            axes.imshow(images[column], cmap="gray", vmin=0, vmax=1)
+            axes.imshow(heat[column], cmap=COLOUR_MAP, vmin=0, vmax=1, alpha=OVERLAY_OPACITY)
+            axes.set_axis_off()
+            _surface(figure.add_subplot(grid[surface, column + 1], projection="3d"), heat[column])
+    return figure
+
+
+def _row_title(figure: Figure, cell: SubplotSpec, text: str) -> None:
+    axes = figure.add_subplot(cell)
+    axes.text(0.5, 0.5, text, rotation=90, ha="center", va="center", fontsize=9)
+    axes.set_axis_off()
+
+
+def _surface(axes: Axes3D, heat: NDArray[np.float32]) -> None:
+    height, width = heat.shape
+    across, down = np.meshgrid(np.arange(width), np.arange(height))
+    axes.plot_surface(across, down, heat, cmap=COLOUR_MAP, vmin=0, vmax=1, linewidth=0)
+    axes.set_zlim(0, 1)
+    # pixel rows count from the top of the picture
+    axes.invert_yaxis()
+    axes.set_axis_off()
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG, without a browser."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def surface_figure(maps: Maps, names: Mapping[str, str], classes: Sequence[str]) -> go.Figure:
+    """The same heat maps as surfaces that can be turned: networks down, images across."""
+    count = len(classes)
+    networks = list(maps)
+    figure = make_subplots(
+        rows=len(networks),
+        cols=count,
+        specs=[[{"type": "surface"}] * count for _ in networks],
+        column_titles=list(classes),
+        row_titles=[names[network] for network in networks],
+        horizontal_spacing=0.005,
+        vertical_spacing=0.02,
+    )
+    for row, network in enumerate(networks, start=1):
+        for column in range(count):
+            surface = go.Surface(
+                z=maps[network][column], cmin=0, cmax=1, colorscale=SEQUENTIAL, showscale=False
+            )
+            figure.add_trace(surface, row=row, col=column + 1)
+    figure.update_scenes(
+        xaxis={"visible": False},
+        yaxis={"visible": False, "autorange": "reversed"},
+        zaxis={"visible": False, "range": [0, 1]},
+        aspectmode="manual",
+        aspectratio={"x": 1, "y": 1, "z": 0.6},
+    )
+    figure.update_layout(
+        height=260 * len(networks), margin={"l": 10, "r": 60, "t": 40, "b": 10}, template="none"
+    )
+    return figure
+
+
+def surface_page(figure: go.Figure) -> str:
+    """One HTML file that opens offline."""
+    page: str = figure.to_html(include_plotlyjs="inline", full_html=True)
+    return page

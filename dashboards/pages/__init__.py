@@ -1,0 +1,1 @@
+"""The dashboard's pages: layout only. What they show comes from `cache`, as frames and figures."""

@@ -1,0 +1,31 @@
+"""The Streamlit script: navigation, and one place for a store that does not answer.
+
+It lies here and not a folder up because Streamlit puts its script's folder on the path, where
+`dashboards/statistics.py` would hide Python's own, and runs what a folder `pages` beside it holds.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboards import cache
+from dashboards.address import StoreError
+from dashboards.pages import live, pairs, sensitivity, timelines, why
+
+st.set_page_config(page_title="SwitOKD", layout="wide")
+page = st.navigation(
+    [
+        st.Page(pairs.page, title="Pairs", url_path="pairs", default=True),
+        st.Page(timelines.page, title="Timelines", url_path="timelines"),
+        st.Page(sensitivity.page, title="Sensitivity", url_path="sensitivity"),
+        st.Page(why.page, title="Why", url_path="why"),
+        st.Page(live.page, title="Live", url_path="live"),
+    ],
+    position="top",
+)
+try:
+    page.run()
+except StoreError as error:
+    cache.clear()
+    st.error(str(error), icon=":material/database_off:")
+    st.button("Try again")

@@ -1,0 +1,80 @@
+"""Live: what is running, how far it is, and what failed."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from dashboards import cache
+from dashboards.grouping import grouped
+from dashboards.leaderboard import run_url, ui_address
+from dashboards.progress import failures, progress_table
+from dashboards.selection import select
+from dashboards.tables import duration
+
+EVERY_SECONDS = 5
+SILENT_SECONDS = 600
+
+
+def page() -> None:
+    chosen = select()
+    show(chosen.uri, chosen.experiment)
+
+
+@st.fragment(run_every=EVERY_SECONDS)
+def show(uri: str, experiment: str | None) -> None:
+    """Runs by itself; reads the store anew each time."""
+    trials, _ = cache.latest_trials(uri)
+    if experiment is not None:
+        trials = trials[trials["experiment"] == experiment]
+    trials = grouped(trials)
+    counts = trials["status"].value_counts()
+    shown = {"RUNNING": "Running", "FINISHED": "Finished", "FAILED": "Failed", "KILLED": "Stopped"}
+    for column, (status, name) in zip(st.columns(len(shown)), shown.items(), strict=True):
+        column.metric(name, int(counts.get(status, 0)))
+    running = trials[trials["status"] == "RUNNING"]
+    if running.empty:
+        st.info("Nothing is running. This page updates by itself.", icon=":material/bedtime:")
+    else:
+        histories = cache.histories(uri, running, ("val_top1/S1",))
+        show_progress(progress_table(trials, histories, pd.Timestamp.now(tz="UTC")))
+    failed = failures(trials)
+    if not failed.empty:
+        st.subheader("Failed")
+        ui = ui_address(uri)
+        links = [
+            run_url(ui, *key) for key in zip(failed["experiment_id"], failed["run_id"], strict=True)
+        ]
+        st.dataframe(
+            failed.drop(columns=["experiment_id", "run_id"]).assign(run=links),
+            hide_index=True,
+            placeholder="",
+            column_config={"run": st.column_config.LinkColumn(display_text="MLflow")},
+        )
+    st.caption(f"Read at {pd.Timestamp.now():%H:%M:%S}, every {EVERY_SECONDS} s.")
+
+
+def show_progress(table: pd.DataFrame) -> None:
+    silent = table["silent_seconds"] > SILENT_SECONDS
+    known = table["left_seconds"].notna()
+    table = table.assign(
+        elapsed=table["elapsed_seconds"].map(duration),
+        left=table["left_seconds"].where(known, 0).map(duration).where(known, "unknown"),
+        news=table["silent_seconds"].map(duration) + " ago",
+    )
+    columns = ["trial", "seed", "progress", "epoch", "epochs", "S1 top-1", "elapsed", "left"]
+    st.dataframe(
+        table[[*columns, "news"]],
+        hide_index=True,
+        placeholder="",
+        column_config={
+            "progress": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
+            "S1 top-1": st.column_config.NumberColumn(format="%.2f"),
+        },
+        key="progress",
+    )
+    if silent.any():
+        st.warning(
+            f"{int(silent.sum())} of them said nothing for {SILENT_SECONDS // 60} minutes: if no "
+            "sweep is running, the next one takes them up."
+        )

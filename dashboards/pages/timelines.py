@@ -1,0 +1,137 @@
+"""Timelines: gap against threshold, the mode as a band, accuracy under them."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from dashboards import cache
+from dashboards.grouping import finished, grouped
+from dashboards.runs import MissingArtifactError
+from dashboards.selection import select
+from dashboards.theme import trial_name
+from dashboards.timeline_figure import LineName, timeline_figure
+from dashboards.timelines import accuracy_points, averaged, links_of, resampled, step_points
+
+LINES_AT_FIRST = 3
+# over all lines of a figure: what a browser still pans without a stutter
+POINTS_PER_FIGURE = 16_000
+
+
+def page() -> None:
+    chosen = select()
+    trials = grouped(pd.concat([finished(chosen.trials), running(chosen.trials)]))
+    trials = trials[trials["topology"] != "single"]
+    if trials.empty:
+        st.info("No trial with a teacher and a student has run yet: networks alone have no gap.")
+        return
+    pairs = sorted(trials["pair"].unique())
+    left, right = st.columns([2, 3])
+    pair = left.selectbox("Pair", pairs)
+    trials = trials[trials["pair"] == pair]
+    links = links_of(trials)
+    if not links:
+        st.info("These trials have logged no timeline yet.")
+        return
+    link_choice = right.segmented_control(
+        "Links", links, default=links[:1], selection_mode="multi", key=f"links of {pair}"
+    )
+    shown, over_seeds = choose_lines(trials, str(pair))
+    if shown.empty or not link_choice:
+        st.info("Choose at least one line and one link.")
+        return
+    draw(chosen.uri, shown, tuple(link_choice), over_seeds)
+
+
+def running(trials: pd.DataFrame) -> pd.DataFrame:
+    return trials[trials["status"] == "RUNNING"]
+
+
+def choose_lines(trials: pd.DataFrame, pair: str) -> tuple[pd.DataFrame, bool]:
+    """The trials to draw, and whether to average those that differ in the seed alone."""
+    names = pd.Series([trial_name(row) for _, row in trials.iterrows()], index=trials.index)
+    trials = trials.assign(name=names)
+    several_seeds = bool((trials.groupby("group").size() > 1).any())
+    left, right = st.columns([4, 1], vertical_alignment="bottom")
+    over_seeds = right.toggle("Mean over seeds", value=several_seeds, disabled=not several_seeds)
+    if not over_seeds:
+        trials["name"] += " seed " + trials["seed"].astype(str)
+    options = list(dict.fromkeys(trials.sort_values(["method", "name"])["name"]))
+    at_first = sorted(options, key=lambda name: not name.startswith("switokd"))[:LINES_AT_FIRST]
+    picked = left.multiselect("Lines", options, at_first, key=f"lines of {pair} {over_seeds}")
+    return trials[trials["name"].isin(picked)], over_seeds
+
+
+def draw(uri: str, trials: pd.DataFrame, links: tuple[str, ...], over_seeds: bool) -> None:
+    networks = sorted({name for link in links for name in link.split("-")})
+    histories = cache.histories(uri, trials, tuple(f"val_top1/{name}" for name in networks))
+    windows = cache.points(uri, trials, links)
+    if windows.empty:
+        st.info("These trials have logged no timeline yet.")
+        return
+    last_step = int(windows["step"].max())
+    first, last = step_range(last_step)
+    limit = max(200, POINTS_PER_FIGURE // (len(trials) * len(links) * 2))
+    if (first, last) == (1, last_step):
+        points = resampled(windows, limit)
+    else:
+        points = single_steps(uri, trials, links, (first, last), limit)
+    accuracies = accuracy_points(histories, trials, windows.groupby("run_id")["step"].max())
+    accuracies = accuracies[accuracies["step"].between(first, last)]
+    names = {row["run_id"]: LineName(row["name"], row["method"]) for _, row in trials.iterrows()}
+    if over_seeds:
+        groups = trials.set_index("run_id")["group"].astype(str)
+        points = averaged(points, groups)
+        accuracies = mean_accuracies(accuracies, groups)
+        names = {groups[run_id]: name for run_id, name in names.items()}
+    if points.empty:
+        st.info("No step in this range.")
+        return
+    st.plotly_chart(timeline_figure(points, accuracies, names), key="timeline")
+    st.caption(describe(points, over_seeds))
+
+
+def step_range(last_step: int) -> tuple[int, int]:
+    """The steps to show, typed to the step or dragged."""
+    whole = (1, last_step)
+    first, last = st.slider(
+        "Training steps",
+        *whole,
+        whole,
+        help="A part of the run is read step by step from its timeline.parquet.",
+        key=f"steps of {last_step}",
+    )
+    return int(first), int(last)
+
+
+def single_steps(
+    uri: str, trials: pd.DataFrame, links: tuple[str, ...], steps: tuple[int, int], limit: int
+) -> pd.DataFrame:
+    """Points from the complete timelines; says which runs have none."""
+    parts, missing = [], []
+    for _, trial in trials.iterrows():
+        try:
+            complete = cache.timeline(uri, trial["run_id"], cache.stamp(trial))
+        except MissingArtifactError:
+            missing.append(f"{trial['name']} seed {trial['seed']}")
+            continue
+        parts += [step_points(complete, trial["run_id"], link, *steps, limit) for link in links]
+    if missing:
+        st.warning("No complete timeline (yet) of: " + ", ".join(missing))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["step"])
+
+
+def mean_accuracies(accuracies: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
+    named = accuracies.assign(run_id=accuracies["run_id"].map(groups))
+    keys = ["run_id", "network", "epoch"]
+    return named.groupby(keys)[["step", "value"]].mean().reset_index()
+
+
+def describe(points: pd.DataFrame, over_seeds: bool) -> str:
+    steps = points.groupby(["run_id", "link"])["step"].diff().median()
+    window = "every single step" if steps == 1 else f"means over about {steps:.0f} steps a point"
+    band = "; band: standard deviation of the gap over seeds" if over_seeds else ""
+    return (
+        f"Solid: gap, dotted: threshold; {window}{band}. The bar shows the share of steps in "
+        "expert mode, in which the teacher pauses. Below: solid the student, dashed the teacher."
+    )

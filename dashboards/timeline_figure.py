@@ -1,0 +1,161 @@
+"""The figure of timelines: gap against threshold, the mode as a band, accuracy under them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from dashboards.theme import laid_out, method_colour, nothing_to_show, shade, translucent
+
+# learning to expert: light to dark, so that it reads in grey too
+MODE_SCALE = [[0.0, "#F5E6BE"], [1.0, "#003F66"]]
+
+
+class LineName(NamedTuple):
+    """What a line is called, and the method that gives it its colour."""
+
+    label: str
+    method: str
+
+
+def timeline_figure(
+    points: pd.DataFrame, accuracies: pd.DataFrame, names: dict[str, LineName]
+) -> go.Figure:
+    """Gap against threshold, the mode as a band, and accuracy, over one axis of steps.
+
+    `names` names every run (or group) by its id, in the order of drawing.
+    """
+    if points.empty:
+        return nothing_to_show("No timeline: vanilla trials have none, and others leave theirs.")
+    several_links = points["link"].nunique() > 1
+    lines = points.groupby(["run_id", "link"], sort=False)
+    drawn = set(points["run_id"])
+    names = {run_id: name for run_id, name in names.items() if run_id in drawn}
+    figure = make_subplots(
+        rows=3,
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.06,
+        row_heights=[0.46, min(0.3, 0.06 + 0.03 * lines.ngroups), 0.4],
+    )
+    colours = line_colours(names)
+    drawn_links = 0
+    for run_id, (label, _) in names.items():
+        for link in sorted(points.loc[points["run_id"] == run_id, "link"].unique()):
+            name = f"{label} · {link}" if several_links else label
+            line = lines.get_group((run_id, link))
+            add_link(figure, line, name, colours[run_id])
+            add_mode(figure, line, name, drawn_links)
+            drawn_links += 1
+        for network, curve in accuracies[accuracies["run_id"] == run_id].groupby("network"):
+            add_accuracy(figure, curve, f"{label} · {network!s}", colours[run_id])
+    laid_out(figure, height=560 + 22 * lines.ngroups)
+    figure.update_layout(
+        coloraxis={"colorscale": MODE_SCALE, "cmin": 0, "cmax": 1, "showscale": False},
+        legend={"orientation": "h", "y": -0.12},
+        hovermode="closest",
+    )
+    figure.update_yaxes(title_text="gap, threshold (L1, 0 to 2)", row=1, col=1)
+    figure.update_yaxes(
+        showgrid=False, showticklabels=False, title_text="dark: expert", row=2, col=1
+    )
+    figure.update_yaxes(title_text="top-1 (%)", row=3, col=1)
+    figure.update_xaxes(title_text="training step", row=3, col=1)
+    figure.update_xaxes(range=[points["step"].min() - 1, points["step"].max()])
+    return figure
+
+
+def line_colours(names: dict[str, LineName]) -> dict[str, str]:
+    """A colour per run: its method's, in shades where a method has several."""
+    by_method: dict[str, list[str]] = {}
+    for run_id, name in names.items():
+        by_method.setdefault(name.method, []).append(run_id)
+    return {
+        run_id: shade(method_colour(method), rank, len(run_ids))
+        for method, run_ids in by_method.items()
+        for rank, run_id in enumerate(run_ids)
+    }
+
+
+def add_link(figure: go.Figure, points: pd.DataFrame, name: str, colour: str) -> None:
+    """Gap (with its deviation over seeds, if averaged), threshold and mode of one line."""
+    step = points["step"]
+    if "gap_std" in points and points["gap_std"].notna().any():
+        edge: dict[str, Any] = {
+            "mode": "lines",
+            "line": {"width": 0},
+            "showlegend": False,
+            "hoverinfo": "skip",
+        }
+        low, high = points["gap"] - points["gap_std"], points["gap"] + points["gap_std"]
+        figure.add_scatter(x=step, y=high, row=1, col=1, legendgroup=name, **edge)
+        figure.add_scatter(
+            x=step,
+            y=low,
+            fill="tonexty",
+            fillcolor=translucent(colour, 0.18),
+            row=1,
+            col=1,
+            legendgroup=name,
+            **edge,
+        )
+    styles: dict[str, dict[str, Any]] = {"gap": {"width": 1.8}, "threshold": {"dash": "dot"}}
+    for quantity, line in styles.items():
+        figure.add_scatter(
+            x=step,
+            y=points[quantity],
+            name=f"{name} {quantity}",
+            legendgroup=name,
+            mode="lines",
+            line={"color": colour, **line},
+            hovertemplate=f"{name}<br>step %{{x}}: {quantity} %{{y:.3f}}<extra></extra>",
+            row=1,
+            col=1,
+        )
+
+
+def add_mode(figure: go.Figure, points: pd.DataFrame, name: str, rank: int) -> None:
+    """The mode of one line as a bar, the first line's on top; named in the bar itself."""
+    step = points["step"]
+    width = int(step.diff().median()) if len(step) > 1 else 1
+    figure.add_heatmap(
+        x=[int(step.iloc[0]) - width, *step],
+        y=[-rank - 0.85, -rank],
+        z=points[["expert"]].to_numpy().T,
+        coloraxis="coloraxis",
+        hovertemplate=f"{name}<br>step %{{x:.0f}}: %{{z:.0%}} expert steps<extra></extra>",
+        row=2,
+        col=1,
+    )
+    figure.add_annotation(
+        text=name,
+        x=0.003,
+        xref="paper",
+        xanchor="left",
+        y=-rank - 0.42,
+        yref="y2",
+        showarrow=False,
+        font={"size": 10, "color": "#222222"},
+        bgcolor="rgba(255, 255, 255, 0.7)",
+        borderpad=1,
+    )
+
+
+def add_accuracy(figure: go.Figure, curve: pd.DataFrame, name: str, colour: str) -> None:
+    is_teacher = str(curve["network"].iloc[0]).startswith("T")
+    figure.add_scatter(
+        x=curve["step"],
+        y=curve["value"],
+        name=name,
+        mode="lines+markers",
+        line={"color": colour, "width": 1.5, "dash": "dash" if is_teacher else "solid"},
+        marker={"size": 5, "symbol": "square-open" if is_teacher else "circle"},
+        showlegend=False,
+        customdata=curve[["epoch"]].to_numpy(),
+        hovertemplate=f"{name}<br>epoch %{{customdata[0]}}: %{{y:.2f}} %<extra></extra>",
+        row=3,
+        col=1,
+    )

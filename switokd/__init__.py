@@ -1,0 +1,3 @@
+"""Switchable online knowledge distillation (SwitOKD, ECCV 2022): one trial, spec to weights."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,321 @@
+"""The command line: parse, call, print. What a user can mend ends with one message and status 2."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from switokd.data import DATASETS, DataError
+from switokd.experiment import Experiment, load_experiment
+from switokd.models import MODELS
+from switokd.spec import TrialSpec
+from switokd.validation import SpecError, known_name
+
+if TYPE_CHECKING:
+    from switokd.session import TrialSession
+
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+RUNS = Path("runs")
+# the metrics that a trial has at its end alone
+SUMMARY = {
+    *("train_seconds", "best_val_top1", "last_val_top1", "expert_share"),
+    *("test_top1", "test_top1_best"),
+}
+
+
+class WhichWeights(StrEnum):
+    best = "best"
+    last = "last"
+
+
+app = typer.Typer(
+    help="Run, track and compare switchable online knowledge distillation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Pack and check image data.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+ExperimentFile = Annotated[
+    Path, typer.Argument(metavar="EXPERIMENT.yaml", help="what to train", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="override keys of the file: recipe.epochs=2"),
+]
+
+# wide enough for the tables where the output is a file; a terminal says itself
+console = Console(width=None if sys.stdout.isatty() else 140)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The entry point: exceptions of ours become messages and statuses."""
+    os.environ["SWITOKD_DATA"] = str(Path(os.environ.get("SWITOKD_DATA") or "data").absolute())
+    try:
+        # not standalone, it returns the status of a typer.Exit instead of leaving with it
+        status = app(arguments, standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
+            error.show()
+            sys.exit(error.exit_code)
+        if isinstance(error, SpecError | DataError):
+            _stop(str(error), WRONG_INPUT)
+        raise
+    if status == INTERRUPTED:
+        _stop("interrupted", INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _stop(message: str, status: int) -> NoReturn:
+    print(f"switokd: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+@app.command()
+def sweep(
+    experiment: ExperimentFile,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="train no trial; print them all and what they would cost"),
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="run all anew; the old runs are deleted restorably")
+    ] = False,
+) -> None:
+    """Train every trial that has not finished yet, and compare."""
+    spec = load_experiment(experiment, overrides or [])
+    if dry_run:
+        from tuning.estimate import dry_run as print_plan
+
+        print_plan(spec, console)
+        return
+    from tuning.sweep import sweep as run_sweep
+
+    failures = run_sweep(spec, runs=RUNS, console=console, fresh=fresh)
+    _print_comparison(spec.name, None)
+    console.print("Browse every trial: make ui    See the pairs: make dashboard", highlight=False)
+    if failures:
+        by_id = {trial.trial_id: trial for trial in spec.trials}
+        for trial_id, reason in failures.items():
+            _err(f"failed: {by_id[trial_id].label}: {reason.strip()}")
+            again = " ".join([str(experiment), *(overrides or []), "--trial", trial_id])
+            _err(f"  run it again alone: switokd train {again}")
+        raise typer.Exit(FAILED)
+
+
+def _err(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+@app.command()
+def train(
+    experiment: ExperimentFile,
+    overrides: Overrides = None,
+    trial: Annotated[
+        str | None, typer.Option(metavar="ID_PREFIX", help="which, of a file with several trials")
+    ] = None,
+) -> None:
+    """Train one trial in this process, as a sweep's worker would."""
+    spec = load_experiment(experiment, overrides or [])
+    chosen = choose_trial(spec, trial, experiment)
+    from switokd import tracking
+    from switokd.lock import writable
+    from switokd.session import TrialSession
+    from switokd.timeline import DivergedError
+    from switokd.tracking import TrialTracker
+
+    writable(RUNS)
+    store = tracking.open_store(spec.name, runs=RUNS)
+    console.print(f"{chosen.trial_id} {chosen.label}", highlight=False)
+    run = tracking.find_runs(store).get(chosen.trial_id)
+    if run is not None and run.info.status == "FINISHED":
+        console.print("finished before: not trained again (switokd sweep --fresh runs all anew)")
+        _print_summary(run.data.metrics)
+        console.print(f"run {run.info.run_id}", highlight=False)
+        return
+    result = None
+    try:
+        with TrialSession(chosen, runs=RUNS, tracker=TrialTracker(store, chosen)) as session:
+            _stop_orderly_on_interrupt(session)
+            for report in session.epochs():
+                values = "  ".join(
+                    f"{name} {scores.top1:.2f} %" for name, scores in report.scores.items()
+                )
+                console.print(
+                    f"epoch {report.epoch}/{session.trainer.epochs}  top-1 {values}  "
+                    f"{report.images_per_second:.0f} images/s",
+                    highlight=False,
+                )
+            if session.trainer.done:
+                result = session.finish()
+    except DivergedError as error:
+        _err(f"failed: {chosen.label}: {error}")
+        raise typer.Exit(FAILED) from None
+    if result is None:
+        _err("a checkpoint is kept: the same command goes on from it")
+        raise typer.Exit(INTERRUPTED)
+    _print_summary(result.metrics)
+    console.print(f"run {result.run_id}, files in {result.folder}", highlight=False, soft_wrap=True)
+
+
+def _print_summary(metrics: dict[str, float]) -> None:
+    for name, value in sorted(metrics.items()):
+        if name.partition("/")[0] in SUMMARY:
+            console.print(f"{name:28} {value:.4g}", highlight=False)
+
+
+def _stop_orderly_on_interrupt(session: TrialSession) -> None:
+    def request_stop(signum: int, frame: Any) -> None:
+        session.stop_requested = True
+        # a second interrupt stops at once
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, request_stop)
+
+
+def choose_trial(spec: Experiment, prefix: str | None, file: Path) -> TrialSpec:
+    """The one trial meant; raises SpecError with the list of trials where it is not one."""
+    matching = [t for t in spec.trials if prefix is None or t.trial_id.startswith(prefix)]
+    if len(matching) == 1:
+        return matching[0]
+    problem = (
+        f"{file} expands to {len(matching)} trials; choose one with --trial ID_PREFIX"
+        if prefix is None
+        else f"--trial {prefix!r} matches {len(matching)} trials of {file}"
+    )
+    listed = "\n".join(f"  {t.trial_id}  {t.label}" for t in matching or spec.trials)
+    raise SpecError(f"{problem}:\n{listed}")
+
+
+@app.command()
+def evaluate(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_ID_OR_CHECKPOINT", help="an MLflow run, or a file", show_default=False
+        ),
+    ],
+    network: Annotated[
+        str | None, typer.Option(metavar="NAME", help="of a run: T1, S1, ...; default all")
+    ] = None,
+    weights: Annotated[
+        WhichWeights, typer.Option(help="of a run: of its best or its last epoch")
+    ] = WhichWeights.best,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="of a file that does not say it")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="of a file that does not say it")
+    ] = None,
+) -> None:
+    """Score a trained network on the test set of its data."""
+    for kind, name, known in (("network", model, MODELS), ("dataset", dataset, DATASETS)):
+        if name is not None:
+            known_name(kind, name, known)
+    from switokd import weights as stored_weights
+    from switokd.train import choose_device
+
+    if Path(target).exists() or Path(target).suffix or "/" in target:
+        if network is not None:
+            raise SpecError(f"--network {network}: {target} is a file, which holds one network")
+        stored = {"": stored_weights.read_weights(Path(target), model, dataset)}
+    else:
+        if model is not None or dataset is not None:
+            raise SpecError(f"--model and --dataset are of a file; {target!r} is none")
+        paths = _fetch_weights(target, network, weights)
+        stored = {name: stored_weights.read_weights(path) for name, path in paths.items()}
+    table = Table(box=None, header_style="bold")
+    rows = [
+        {"network": f"{name} {entry.model}".strip(), "data": entry.dataset}
+        | stored_weights.describe(stored_weights.evaluate(entry, choose_device("auto")))
+        for name, entry in stored.items()
+    ]
+    for heading in rows[0]:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)
+
+
+def _fetch_weights(run_id: str, network: str | None, weights: WhichWeights) -> dict[str, Path]:
+    from dashboards.runs import Store, StoreError
+    from switokd import tracking
+
+    try:
+        # asked first: MLflow would create a SQLite file that is not there
+        Store()
+    except StoreError as error:
+        raise SpecError(f"{run_id!r} is no file, and {error}") from None
+    return tracking.fetch_weights(run_id, network, weights.value)
+
+
+@app.command()
+def compare(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(metavar="EXPERIMENT_NAME", help="default all", show_default=False),
+    ] = None,
+    baseline: Annotated[
+        str, typer.Option(metavar="NAME", help="the method or variant to take differences from")
+    ] = "vanilla",
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write the comparison as CSV")
+    ] = None,
+    latex: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write it as a LaTeX table")
+    ] = None,
+) -> None:
+    """Compare teacher-student pairs, from what is tracked."""
+    frame = _print_comparison(experiment, baseline)
+    from dashboards.tables import comparison_csv, latex_table
+
+    for path, render in ((csv, comparison_csv), (latex, latex_table)):
+        if path is not None:
+            _write(path, render(frame))
+
+
+def _write(path: Path, content: str) -> None:
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _print_comparison(experiment: str | None, baseline: str | None) -> Any:
+    from dashboards.comparison import comparison_frame, comparison_notes
+    from dashboards.runs import Store, StoreError
+    from dashboards.tables import print_comparison
+
+    try:
+        trials = Store().trials(experiment)
+        if baseline not in (None, "vanilla"):
+            known_name("baseline", baseline, {*trials["method"], *trials["variant"]})
+        frame = comparison_frame(trials, **({"baseline": baseline} if baseline else {}))
+    except StoreError as error:
+        raise SpecError(str(error)) from None
+    print_comparison(frame, console, comparison_notes(trials))
+    return frame
+
+
+@app.command()
+def models() -> None:
+    """List the networks: name, parameters, reference."""
+    from switokd.models import describe
+
+    table = Table("name", "classes", "parameters", "reference", box=None, header_style="bold")
+    for card in describe():
+        table.add_row(card.name, str(card.nominal_classes), f"{card.parameters:,}", card.reference)
+    console.print(table)

@@ -1,0 +1,118 @@
+"""Images in, batches out: one interface for every data set of the paper and for anybody's own.
+
+`DATASETS` names the sets; each is described by one file of this folder. Importing this package
+loads neither torch nor torchvision, so that a spec can be checked against `describe(name)` at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from switokd.data.source import (
+    AUGMENTATIONS,
+    DataError,
+    Source,
+    unknown_dataset,
+    validate_request,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from switokd.data.pipeline import Batch, Pipeline
+
+__all__ = [
+    "AUGMENTATIONS",
+    "DATASETS",
+    "Batch",
+    "DataError",
+    "Pipeline",
+    "Source",
+    "data_root",
+    "describe",
+    "open_pipeline",
+]
+
+DATASETS: dict[str, str] = {
+    "digits": "switokd.data.digits:digits",
+    "cifar10": "switokd.data.cifar:cifar10",
+    "cifar100": "switokd.data.cifar:cifar100",
+    "fashion_mnist": "switokd.data.mnist:fashion_mnist",
+    "mnist": "switokd.data.mnist:mnist",
+    "tiny_imagenet": "switokd.data.tiny_imagenet:tiny_imagenet",
+    "imagenet": "switokd.data.imagenet:imagenet",
+    "image_folder": "switokd.data.image_folder:image_folder",
+}
+
+
+def describe(name: str) -> Source:
+    """What a data set states about itself (classes, image size, augmentation); loads no data.
+
+    Raises DataError, with the nearest known name, for a name that is not registered.
+    """
+    if name not in DATASETS:
+        raise unknown_dataset(name, DATASETS)
+    module, _, attribute = DATASETS[name].partition(":")
+    source: Source = getattr(importlib.import_module(module), attribute)()
+    return source
+
+
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """The absolute folder that holds the data sets: `root`, else $SWITOKD_DATA, else ./data."""
+    return Path(root or os.environ.get("SWITOKD_DATA") or "data").expanduser().absolute()
+
+
+def open_pipeline(
+    name: str,
+    *,
+    batch_size: int,
+    seed: int,
+    holdout: float = 0.0,
+    image_size: int | None = None,
+    augmentation: str = "default",
+    views: int = 1,
+    device: str | torch.device = "cpu",
+    root: str | os.PathLike[str] | None = None,
+    path: str | os.PathLike[str] | None = None,
+) -> Pipeline:
+    """Open a data set for training: batches are made on `device`, every draw comes from `seed`.
+
+    `holdout`: share of the training images set aside, the same ones for every seed.
+    `image_size`: pixels; None keeps the set's own. `views`: independently augmented copies of each
+    batch (KDCL), made from one read. `path`: a user's own folder or LMDB (image_folder, imagenet).
+    Raises DataError for what is missing, damaged or not allowed.
+    """
+    source = describe(name)
+    validate_request(
+        source,
+        batch_size=batch_size,
+        holdout=holdout,
+        image_size=image_size,
+        augmentation=augmentation,
+        views=views,
+        path=path,
+    )
+    from switokd.data.pipeline import PipelineOptions, open_source
+
+    options = PipelineOptions(
+        batch_size=batch_size,
+        seed=seed,
+        holdout=holdout,
+        image_size=image_size or source.image_size,
+        augmentation=source.augmentation if augmentation == "default" else augmentation,
+        views=views,
+        device=str(device),
+        root=data_root(root),
+        path=None if path is None else Path(path).expanduser().absolute(),
+    )
+    return open_source(source, options)
+
+
+def __getattr__(name: str) -> object:
+    # Batch and Pipeline need torch, which a check of a spec must not load
+    if name in ("Batch", "Pipeline"):
+        return getattr(importlib.import_module("switokd.data.pipeline"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,213 @@
+"""The pipeline of sets that do not fit in memory: read, decode, crop to size, a few batches ahead.
+
+Decoding runs in threads, not worker processes: torchvision's decoders leave the interpreter lock
+(two threads decode as fast as two processes here), nothing is copied between processes, the bytes
+are decoded straight out of the mapped LMDB, and a damaged image raises its own error in the loop.
+Every image is read and decoded once for all views of it, hence once for all networks of a cohort.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from switokd.data.augment import Normalizer
+from switokd.data.block_shuffle import POOL, block_permutation
+from switokd.data.decode import decode_rgb, decode_rgb_on_gpu
+from switokd.data.pipeline import Batch, Pipeline, PipelineOptions, Split
+from switokd.data.random_draws import derived_seed
+from switokd.data.records import Records
+from switokd.data.resized_crop import (
+    CropDraws,
+    cut_and_resize,
+    draw_crops,
+    evaluation_crop,
+    random_box,
+)
+from switokd.data.source import DataError, StreamSource
+from switokd.data.splits import stratified_split
+
+EVALUATION_BATCH = 256
+BATCHES_AHEAD = 3
+IMAGES_PER_JOB = 8
+
+
+class _Request(NamedTuple):
+    """One batch to make: its records, and each view's draws (None: not augmented)."""
+
+    records: Records
+    indices: np.ndarray
+    draws: list[CropDraws | None]
+
+
+class _Started(NamedTuple):
+    """A batch in the making: (V, B, 3, S, S), and the jobs that fill it."""
+
+    request: _Request
+    images: Tensor
+    jobs: list[Future[None]]
+
+
+class StreamingPipeline(Pipeline):
+    """Batches decoded by `torch.get_num_threads()` threads, so that concurrent trials, which share
+    out the cores by that setting, share out the decoding too."""
+
+    def __init__(self, source: StreamSource, options: PipelineOptions) -> None:
+        self._splits = source.open(options.root, options.path)
+        try:
+            self._open(source, options)
+        except BaseException:
+            self._splits.close()
+            raise
+
+    def _open(self, source: StreamSource, options: PipelineOptions) -> None:
+        splits = self._splits
+        super().__init__(source, options, splits.train.class_names)
+        kept, aside = stratified_split(splits.train.labels[splits.train_index], options.holdout)
+        self._train_index = splits.train_index[kept]
+        if len(self._train_index) < 2 <= options.batch_size:
+            raise DataError(f"{source.name}: {len(self._train_index)} training image, need 2")
+        self._evaluation_splits = {
+            "train": (splits.train, self._train_index),
+            "holdout": (splits.train, splits.train_index[aside]),
+            "test": (splits.test, splits.test_index),
+        }
+        self._normalize = Normalizer(source.mean, source.std, self.device)
+        self._pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+
+    @property
+    def train_size(self) -> int:
+        return len(self._train_index)
+
+    def train_epoch(self, start_step: int = 0) -> Iterator[Batch]:
+        generators = self._generators
+        generators.begin_epoch()
+        shuffle = block_permutation if self._splits.train.sequential else torch.randperm
+        order = self._train_index[shuffle(self.train_size, generator=generators.order).numpy()]
+        epoch_seeds = [
+            int(torch.randint(1 << 62, (1,), generator=generator))
+            for generator in generators.augmentations
+        ]
+        return self._train_batches(order, epoch_seeds, start_step)
+
+    def evaluation(self, split: Split) -> Iterator[Batch]:
+        records, index = self._evaluation_splits[split]
+        if len(index) == 0:
+            raise DataError(f"{self.name}: the {split} split is empty (recipe.holdout is 0?)")
+        starts = range(0, len(index), EVALUATION_BATCH)
+        return self._make(
+            _Request(records, index[start : start + EVALUATION_BATCH], [None]) for start in starts
+        )
+
+    def close(self) -> None:
+        # the threads hold buffers of the records, so they end first
+        self._pool.shutdown(cancel_futures=True)
+        self._reader.shutdown(cancel_futures=True)
+        self._splits.close()
+
+    def _train_batches(
+        self, order: np.ndarray, epoch_seeds: list[int], start_step: int
+    ) -> Iterator[Batch]:
+        yield from self._make(self._train_requests(order, epoch_seeds, start_step))
+        self._generators.end_epoch()
+
+    def _train_requests(
+        self, order: np.ndarray, epoch_seeds: list[int], start_step: int
+    ) -> Iterator[_Request]:
+        size, records = self.options.batch_size, self._splits.train
+        read_up_to = start_step * size
+        for step in range(start_step, self.steps_per_epoch):
+            if (step + 1) * size > read_up_to - POOL // 2:
+                self._reader.submit(records.read_ahead, order[read_up_to : read_up_to + POOL])
+                read_up_to += POOL
+            indices = order[step * size : (step + 1) * size]
+            yield _Request(records, indices, self._step_draws(epoch_seeds, step, len(indices)))
+
+    def _step_draws(self, epoch_seeds: list[int], step: int, batch: int) -> list[CropDraws | None]:
+        if self.options.augmentation == "none":
+            return [None] * len(epoch_seeds)
+        draws = [draw_crops(batch, derived_seed(seed, step)) for seed in epoch_seeds]
+        if self.options.augmentation == "crop":
+            return [draw._replace(flips=torch.zeros_like(draw.flips)) for draw in draws]
+        return list(draws)
+
+    def _make(self, requests: Iterable[_Request]) -> Iterator[Batch]:
+        """Batches in order, several in the making."""
+        waiting: deque[_Started] = deque()
+        try:
+            for request in requests:
+                waiting.append(self._start(request))
+                if len(waiting) > BATCHES_AHEAD:
+                    yield self._finish(waiting.popleft())
+            while waiting:
+                yield self._finish(waiting.popleft())
+        finally:
+            for started in waiting:
+                for job in started.jobs:
+                    job.cancel()
+
+    def _start(self, request: _Request) -> _Started:
+        size, batch = self.options.image_size, len(request.indices)
+        shape = (len(request.draws), batch, 3, size, size)
+        if self.device.type == "cuda":
+            # nvJPEG takes a whole batch in one call
+            images = torch.empty(shape, dtype=torch.uint8, device=self.device)
+            return _Started(request, images, [self._pool.submit(self._fill_gpu, request, images)])
+        images = torch.empty(shape, dtype=torch.float32)
+        jobs = [
+            self._pool.submit(self._fill_cpu, request, images, range(batch)[i:][:IMAGES_PER_JOB])
+            for i in range(0, batch, IMAGES_PER_JOB)
+        ]
+        return _Started(request, images, jobs)
+
+    def _fill_cpu(self, request: _Request, images: Tensor, positions: range) -> None:
+        """Decode some of a batch's images and write every view, normalised, into `images`.
+
+        The writing is NumPy's: torch would start threads of its own in each of these threads.
+        """
+        records, out = request.records, images.numpy()
+        for position in positions:
+            index = int(request.indices[position])
+            image = decode_rgb(records.read(index), records.where(index))
+            for view, draws in enumerate(request.draws):
+                cut, mirrored = _to_size(image, draws, position, self.options.image_size)
+                pixels = cut.numpy()[:, :, ::-1] if mirrored else cut.numpy()
+                self._normalize.write(pixels, out[view, position])
+
+    def _fill_gpu(self, request: _Request, images: Tensor) -> None:
+        """Decode a batch on the GPU and write every view, still uint8, into `images`."""
+        records = request.records
+        indices = request.indices.tolist()
+        data = [records.read(index) for index in indices]
+        names = [records.where(index) for index in indices]
+        for position, image in enumerate(decode_rgb_on_gpu(data, names, self.device)):
+            for view, draws in enumerate(request.draws):
+                cut, mirrored = _to_size(image, draws, position, self.options.image_size)
+                images[view, position] = cut.flip(-1) if mirrored else cut
+
+    def _finish(self, started: _Started) -> Batch:
+        request, images, jobs = started
+        for job in jobs:
+            job.result()
+        labels = torch.from_numpy(request.records.labels[request.indices]).to(self.device)
+        if images.dtype == torch.uint8:
+            images = self._normalize(images)
+        views = tuple(images.to(self.device))
+        return Batch(views[0] if len(views) == 1 else views, labels)
+
+
+def _to_size(
+    image: Tensor, draws: CropDraws | None, position: int, size: int
+) -> tuple[Tensor, bool]:
+    """The crop of one image, uint8 (3, size, size), and whether it is to be mirrored."""
+    if draws is None:
+        return evaluation_crop(image, size), False
+    box = random_box(draws, position, image.shape[1], image.shape[2])
+    return cut_and_resize(image, box, size), bool(draws.flips[position])

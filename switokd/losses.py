@@ -1,0 +1,89 @@
+"""The losses of a cohort on one batch, each softmax taken once.
+
+Source: method.md section 3. `Predictions` holds what every method needs of the logits; a method
+combines its terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from switokd.switching import SwitchState, Threshold, label_distance, switch_from_probabilities
+
+
+def kl_divergence(target_log_probabilities: Tensor, log_probabilities: Tensor) -> Tensor:
+    """KL(target || prediction), summed over classes and averaged over the batch.
+
+    Both arguments are log-probabilities (B, K); the target is detached.
+    """
+    return F.kl_div(
+        log_probabilities, target_log_probabilities.detach(), reduction="batchmean", log_target=True
+    )
+
+
+class Predictions:
+    """What a cohort says about one batch: log-probabilities at tau, losses, links.
+
+    `logits` are (B, K) by network name, `targets` the labels (B,). Half-precision logits are taken
+    to float32 first: the distances and the gap are differences of nearly equal numbers.
+    """
+
+    def __init__(
+        self, logits: Mapping[str, Tensor], targets: Tensor, temperature: float = 1.0
+    ) -> None:
+        self.targets = targets
+        self.temperature = temperature
+        self.logits = {
+            name: z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
+            for name, z in logits.items()
+        }
+        self.log_probabilities = {
+            name: F.log_softmax(z if temperature == 1 else z / temperature, dim=1)
+            for name, z in self.logits.items()
+        }
+        self.cross_entropies = {name: self._cross_entropy(name) for name in self.logits}
+        self._probabilities: dict[str, Tensor] = {}
+        self._distances: dict[str, Tensor] = {}
+
+    def _cross_entropy(self, name: str) -> Tensor:
+        """CE of network `name` at temperature 1, whatever the cohort's temperature."""
+        if self.temperature == 1:
+            return F.nll_loss(self.log_probabilities[name], self.targets)
+        return F.cross_entropy(self.logits[name], self.targets)
+
+    def imitation(self, target: str, network: str) -> Tensor:
+        """tau^2 KL(p_target || p_network): the gradient reaches `network` alone.
+
+        tau^2 keeps the gradient's scale when the temperature softens the distributions
+        (Hinton et al., 2015).
+        """
+        return self.temperature**2 * kl_divergence(
+            self.log_probabilities[target], self.log_probabilities[network]
+        )
+
+    @torch.no_grad()
+    def link(
+        self,
+        teacher: str,
+        student: str,
+        threshold: Threshold = "adaptive",
+        require_better_teacher: bool = True,
+    ) -> SwitchState:
+        """The switch of one link (method.md section 2)."""
+        for name in (teacher, student):
+            if name not in self._probabilities:
+                probabilities = self.log_probabilities[name].exp()
+                self._probabilities[name] = probabilities
+                self._distances[name] = label_distance(probabilities, self.targets)
+        return switch_from_probabilities(
+            self._probabilities[student],
+            self._probabilities[teacher],
+            self._distances[student],
+            self._distances[teacher],
+            threshold,
+            require_better_teacher,
+        )

@@ -1,0 +1,51 @@
+"""The methods: one file each, found by name.
+
+A method turns the logits of a cohort into one loss per network, says which networks sit a step
+out, and measures every link. To add one: a file with a `Method` subclass, a line in `METHODS`, and
+a line in `switokd.methods.settings.SETTINGS`. Importing this package imports no torch, so that an
+experiment file is checked at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from switokd.methods.settings import SETTINGS, resolve_settings
+
+if TYPE_CHECKING:
+    from switokd.methods.base import Method
+
+METHODS: dict[str, str] = {
+    "vanilla": "switokd.methods.vanilla:Vanilla",
+    "dml": "switokd.methods.dml:DML",
+    "kdcl": "switokd.methods.kdcl:KDCL",
+    "switokd": "switokd.methods.switokd:SwitOKD",
+}
+
+__all__ = ["METHODS", "SETTINGS", "build_method"]
+
+
+def build_method(
+    name: str,
+    *,
+    teachers: int = 1,
+    students: int = 1,
+    temperature: float = 1.0,
+    **settings: Any,
+) -> Method:
+    """Build a method for a cohort of `teachers` networks T1.. and `students` networks S1...
+
+    The result is called with `(logits, targets)`: logits by network name, each (B, K), and labels
+    (B,). Raises ValueError for an unknown method, setting or impossible value.
+    """
+    if teachers < 0 or students < 0 or teachers + students < 1:
+        raise ValueError(f"a cohort of {teachers} teachers and {students} students has no network")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0; found {temperature}")
+    resolved = resolve_settings(name, settings)
+    module, _, attribute = METHODS[name].partition(":")
+    method: Method = getattr(importlib.import_module(module), attribute)(
+        teachers=teachers, students=students, temperature=temperature, settings=resolved
+    )
+    return method

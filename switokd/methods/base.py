@@ -1,0 +1,98 @@
+"""What every method answers: one loss per network, who may pause, and how the links stand."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from switokd.losses import Predictions
+from switokd.methods.settings import MethodSettings
+from switokd.switching import SwitchState
+
+Link = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class CohortStep:
+    """A method's answer to one batch; nothing in it has been brought to the host.
+
+    losses: the total loss of each network, with gradient to that network alone.
+    cross_entropies: each network's cross-entropy at temperature 1, detached.
+    links: the switch state of each (teacher, student).
+    pause_flags: for each network that may sit this step out, a 0-dimensional boolean.
+    """
+
+    losses: dict[str, Tensor]
+    cross_entropies: dict[str, Tensor]
+    links: dict[Link, SwitchState]
+    pause_flags: dict[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def paused(self) -> frozenset[str]:
+        """The networks without a backward pass and an optimizer step (waits for the device)."""
+        return frozenset(name for name, flag in self.pause_flags.items() if bool(flag))
+
+
+class Method(ABC):
+    """A method for a cohort of `teachers` networks T1.. and `students` networks S1...
+
+    Called with `(logits, targets)`: logits (B, K) by network name, from the weights before the
+    step; labels (B,).
+    """
+
+    settings: MethodSettings
+
+    def __init__(
+        self, teachers: int, students: int, temperature: float, settings: MethodSettings
+    ) -> None:
+        self.teachers = tuple(f"T{number}" for number in range(1, teachers + 1))
+        self.students = tuple(f"S{number}" for number in range(1, students + 1))
+        self.networks = self.teachers + self.students
+        self.links: tuple[Link, ...] = tuple(itertools.product(self.teachers, self.students))
+        self.temperature = temperature
+        self.settings = settings
+
+    def __call__(self, logits: Mapping[str, Tensor], targets: Tensor) -> CohortStep:
+        predictions = Predictions(
+            {name: logits[name] for name in self.networks}, targets, self.temperature
+        )
+        return self.step(predictions)
+
+    @abstractmethod
+    def step(self, predictions: Predictions) -> CohortStep:
+        """The losses, links and pause flags for one batch."""
+
+    @property
+    def views(self) -> int:
+        """How many augmented views of each batch the networks take, in their order."""
+        return 1
+
+    def refresh(self, predictions: Predictions) -> None:
+        """Learn from held-out predictions, before each epoch; only where settings ask for it."""
+        raise NotImplementedError(f"{type(self).__name__} learns nothing from held-out data")
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the method itself carries from step to step, for a checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state_dict` gave."""
+        assert not state, "a method that has a state takes it up itself"
+
+    def _unswitched(self, predictions: Predictions, losses: dict[str, Tensor]) -> CohortStep:
+        """The step of a method without a switch: links are measured, none is in expert mode."""
+        links = {}
+        for teacher, student in self.links:
+            state = predictions.link(teacher, student)
+            links[teacher, student] = state._replace(expert=torch.zeros_like(state.expert))
+        return CohortStep(losses, _detached(predictions), links)
+
+
+def _detached(predictions: Predictions) -> dict[str, Tensor]:
+    return {name: loss.detach() for name, loss in predictions.cross_entropies.items()}

@@ -1,0 +1,13 @@
+"""Every network alone: cross-entropy with the labels, the baseline of all comparisons."""
+
+from __future__ import annotations
+
+from switokd.losses import Predictions
+from switokd.methods.base import CohortStep, Method
+
+
+class Vanilla(Method):
+    """CE(z_i, y) for each network."""
+
+    def step(self, predictions: Predictions) -> CohortStep:
+        return self._unswitched(predictions, dict(predictions.cross_entropies))

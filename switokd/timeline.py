@@ -1,0 +1,207 @@
+"""The timeline: every link's switch and every network's loss, at every step of a trial.
+
+While a step runs, its numbers stay on the device, in one row of a block; a full block comes over
+at once. `Timeline` is the part on the host: complete, and saved with every checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from switokd.methods.base import CohortStep, Link
+from switokd.switching import SwitchState
+
+BLOCK_STEPS = 256
+MAX_WINDOWS = 2000
+TRACKED_FIELDS = ("gap", "threshold", "expert")
+FIELDS = SwitchState._fields
+PARQUET_COLUMNS = (
+    "gap",
+    "threshold",
+    "epsilon",
+    "teacher_distance",
+    "student_distance",
+    "expert",
+)
+
+
+@dataclass(frozen=True)
+class WindowMean:
+    """The mean of one quantity over a window of steps, placed at the last of them.
+
+    gap, threshold and expert (a share of steps) belong to a link, paused (likewise) to a teacher.
+    """
+
+    quantity: str
+    subject: tuple[str, ...]
+    step: int
+    value: float
+
+
+class DivergedError(ValueError):
+    """A network's loss was not finite."""
+
+    def __init__(self, step: int, network: str, loss: float) -> None:
+        super().__init__(f"diverged at step {step}: the loss of {network} is {loss}")
+        self.step = step
+        self.network = network
+
+
+class Timeline:
+    """Rows of (links x fields, networks x (loss, cross-entropy), images), one per finished step."""
+
+    def __init__(
+        self,
+        networks: Sequence[str],
+        links: Sequence[Link],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.networks = tuple(networks)
+        self.links = tuple(links)
+        self._width = len(self.links) * len(FIELDS) + 2 * len(self.networks)
+        self._block = torch.empty(BLOCK_STEPS, self._width, device=device, dtype=dtype)
+        self._filled = 0
+        self._batch_sizes: list[int] = []
+        self._host: list[Tensor] = []
+        self._steps_on_host = 0
+
+    def __len__(self) -> int:
+        return self._steps_on_host + self._filled
+
+    def record(self, step: CohortStep, images: int) -> None:
+        """Note one step on `images` images without waiting, but where a block is full.
+
+        Raises DivergedError, at the latest one block late, where a loss was not finite.
+        """
+        dtype = self._block.dtype
+        values = [value.to(dtype) for link in self.links for value in step.links[link]]
+        for name in self.networks:
+            values += [step.losses[name].detach(), step.cross_entropies[name]]
+        torch.stack(values, out=self._block[self._filled])
+        self._filled += 1
+        self._batch_sizes.append(images)
+        if self._filled == BLOCK_STEPS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring over what is on the device; raises DivergedError as `record` does."""
+        if self._filled:
+            on_device = self._block[: self._filled].to("cpu", copy=True)
+            sizes = torch.tensor(self._batch_sizes, dtype=on_device.dtype).unsqueeze(1)
+            rows = torch.cat([on_device, sizes], dim=1)
+            self._host.append(rows)
+            first_step = self._steps_on_host + 1
+            self._steps_on_host += self._filled
+            self._filled = 0
+            self._batch_sizes.clear()
+            self._check_finite(rows, first_step)
+
+    def _check_finite(self, rows: Tensor, first_step: int) -> None:
+        losses = rows[:, len(self.links) * len(FIELDS) : self._width : 2]
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad):
+            row, network = bad[0].tolist()
+            raise DivergedError(
+                first_step + row, self.networks[network], losses[row, network].item()
+            )
+
+    def rows(self) -> Tensor:
+        """All finished steps on the host."""
+        self.flush()
+        if len(self._host) != 1:
+            empty = torch.empty(0, self._width + 1, dtype=self._block.dtype)
+            self._host = [torch.cat([empty, *self._host])]
+        return self._host[0]
+
+    def load(self, rows: Tensor) -> None:
+        """Start from the rows of a checkpoint."""
+        self._host = [rows]
+        self._steps_on_host = len(rows)
+        self._filled = 0
+        self._batch_sizes.clear()
+
+    def switch(self, link: Link) -> dict[str, NDArray[np.floating]]:
+        """The fields of one link's switch, each (steps,)."""
+        first = self.links.index(link) * len(FIELDS)
+        return {
+            field: self.rows()[:, first + offset].numpy() for offset, field in enumerate(FIELDS)
+        }
+
+    def losses(self, network: str) -> tuple[Tensor, Tensor]:
+        """Total loss and cross-entropy of one network, each (steps,)."""
+        column = len(self.links) * len(FIELDS) + 2 * self.networks.index(network)
+        return self.rows()[:, column], self.rows()[:, column + 1]
+
+    def mean_losses(self, network: str, steps: int) -> tuple[float, float]:
+        """Total loss and cross-entropy of one network, over the images of the last `steps`."""
+        images = self.rows()[-steps:, -1].double()
+        total, cross_entropy = (
+            float(loss[-steps:].double() @ images / images.sum()) for loss in self.losses(network)
+        )
+        return total, cross_entropy
+
+    def images(self, steps: int) -> int:
+        """The images of the last `steps`."""
+        return int(self.rows()[-steps:, -1].sum())
+
+    def expert_share(self, link: Link) -> float:
+        """The share, 0 to 1, of steps so far that the link spent in expert mode."""
+        expert = self.switch(link)["expert"]
+        return float(expert.mean()) if len(expert) else 0.0
+
+    def write_parquet(self, path: Path, steps_per_epoch: int) -> None:
+        """Write every step of every link, ordered by step; nothing is sampled away."""
+        steps = np.arange(1, len(self) + 1)
+        count = len(self.links)
+        columns: dict[str, pa.Array] = {
+            "step": pa.array(np.repeat(steps, count), pa.int64()),
+            "epoch": pa.array(np.repeat((steps - 1) // steps_per_epoch + 1, count), pa.int32()),
+        }
+        for side, position in (("teacher", 0), ("student", 1)):
+            names = np.tile([link[position] for link in self.links], len(steps))
+            columns[side] = pa.array(names, pa.string()).dictionary_encode()
+        switches = [self.switch(link) for link in self.links]
+        for field in PARQUET_COLUMNS:
+            values = np.stack([switch[field] for switch in switches], axis=1).ravel()
+            columns[field] = pa.array(values.astype(bool) if field == "expert" else values)
+        pq.write_table(pa.table(columns), path, compression="zstd")
+
+    def windows(self, total_steps: int, after: int) -> Iterator[WindowMean]:
+        """The means of all complete windows that end after step `after`.
+
+        A window is ceil(total_steps / 2000) steps; the trial's last one may be shorter.
+        """
+        size = window_size(total_steps)
+        series = self._series()
+        for first in range(after // size * size, len(self), size):
+            last = min(first + size, total_steps)
+            if after < last <= len(self):
+                for (quantity, subject), values in series.items():
+                    yield WindowMean(quantity, subject, last, float(values[first:last].mean()))
+
+    def _series(self) -> dict[tuple[str, tuple[str, ...]], NDArray[np.floating]]:
+        series: dict[tuple[str, tuple[str, ...]], NDArray[np.floating]] = {}
+        expert: dict[str, list[NDArray[np.floating]]] = {}
+        for link in self.links:
+            switch = self.switch(link)
+            series |= {(quantity, link): switch[quantity] for quantity in TRACKED_FIELDS}
+            expert.setdefault(link[0], []).append(switch["expert"])
+        # a teacher is paused where every one of its links is in expert mode
+        series |= {("paused", (name,)): np.min(links, axis=0) for name, links in expert.items()}
+        return series
+
+
+def window_size(total_steps: int) -> int:
+    """Steps per window, so that a trial tracks at most 2000 points a series."""
+    return max(1, math.ceil(total_steps / MAX_WINDOWS))

@@ -1,0 +1,396 @@
+"""MLflow: the only writer, and the owner of every metric, tag and artifact name.
+
+A trial has one run, found by its id, whichever process, machine or day goes on with it. Its points
+are sent beside the training, from an outbox that outlives silences of the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from switokd.environment import git_commit, library_versions
+from switokd.outbox import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Outbox, Point, RefusedError
+from switokd.validation import SpecError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from switokd.spec import TrialSpec
+    from switokd.timeline import WindowMean
+    from switokd.trainer import EpochReport
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TRIAL_ID = "switokd.trial_id"
+TOPOLOGY = "switokd.topology"
+PAIR = "switokd.pair"
+METHOD = "switokd.method"
+VARIANT = "switokd.variant"
+GIT_COMMIT = "switokd.git_commit"
+SWEEP = "switokd.sweep"
+FAILURE = "switokd.failure"
+VERSION_PREFIX = "switokd.version."
+PARENT = "mlflow.parentRunId"
+RUN_NAME = "mlflow.runName"
+
+TIMELINE_FILE = "timeline.parquet"
+SPEC_FILE = "spec.yaml"
+WEIGHTS_FOLDER = "weights"
+
+METRICS_PER_CALL = 1000
+LONGEST_REASON = 5000
+# MLflow's words for "no, and asking again will not help"; other errors may pass
+FINAL_ANSWERS = frozenset({"INVALID_PARAMETER_VALUE", "INVALID_STATE"})
+
+
+class TrackingError(SpecError):
+    """The tracking store cannot be used; the message names it and says why."""
+
+
+class SilentStoreError(TrackingError):
+    """The tracking store does not answer now, but may later."""
+
+
+def metric(quantity: str, *subject: str) -> str:
+    """`val_top1/S1`, `gap/T1-S1`: a quantity of a network or of a link."""
+    return f"{quantity}/{'-'.join(subject)}" if subject else quantity
+
+
+def epoch_values(report: EpochReport) -> dict[str, float]:
+    """The metrics of one epoch, by name."""
+    values = {"images_per_second": report.images_per_second}
+    for name, scores in report.scores.items():
+        values[metric("val_top1", name)] = scores.top1
+        values[metric("val_top5", name)] = scores.top5
+        values[metric("val_loss", name)] = scores.loss
+        values[metric("val_calibration_error", name)] = scores.calibration_error
+        values[metric("train_loss", name)] = report.train_losses[name]
+        values[metric("ce", name)] = report.cross_entropies[name]
+        values[metric("lr", name)] = report.learning_rates[name]
+    for link, share in report.agreements.items():
+        values[metric("agreement", *link)] = share
+    return values
+
+
+def points(values: dict[str, float], step: int) -> list[Point]:
+    """Points of one step, made now."""
+    now = _now_ms()
+    return [Point(name, float(value), step, now) for name, value in values.items()]
+
+
+def window_points(windows: Iterable[WindowMean]) -> list[Point]:
+    """The points of a timeline's windows, made now."""
+    now = _now_ms()
+    return [Point(metric(w.quantity, *w.subject), w.value, w.step, now) for w in windows]
+
+
+def default_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, else SQLite under runs/; a relative SQLite path is made absolute."""
+    return absolute_uri(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///runs/mlflow.db")
+
+
+def absolute_uri(uri: str) -> str:
+    """The same store under any working directory: Ray's workers have their own."""
+    prefix = "sqlite:///"
+    if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
+        return prefix + str(Path(uri.removeprefix(prefix)).absolute())
+    return uri
+
+
+def is_local(uri: str) -> bool:
+    """Whether the store is a file of this machine, which another one would not see."""
+    return "://" not in uri or uri.startswith(("sqlite:", "file:"))
+
+
+@dataclass(frozen=True)
+class Store:
+    """An experiment in a tracking store, ready for its trials; goes to workers as it is."""
+
+    uri: str
+    experiment_id: str
+    sweep_run_id: str | None = None
+
+
+def client(uri: str) -> MlflowClient:
+    """A client that gives up early: trying again is the sender's business.
+
+    MLflow's own retries would create a second run where only the answer to the first was lost.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    from mlflow import MlflowClient
+
+    # set after the import, which sets them anew: the migrations of a new store are no news
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    return MlflowClient(uri)
+
+
+def open_store(experiment: str, uri: str | None = None, runs: Path | str = "runs") -> Store:
+    """Create or find the experiment; the one place where a store comes into being.
+
+    Called once, before any worker: processes that create one SQLite store together crash.
+    Raises TrackingError where the store does not answer or cannot be used.
+    """
+    uri = absolute_uri(uri) if uri else default_uri()
+    local = is_local(uri)
+    try:
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        mlflow_client = client(uri)
+        found = mlflow_client.get_experiment_by_name(experiment)
+        if found is None:
+            # a server decides itself where its artifacts lie
+            artifacts = (Path(runs) / "artifacts").absolute().as_uri() if local else None
+            experiment_id = mlflow_client.create_experiment(experiment, artifacts)
+        elif found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"experiment {experiment!r} is deleted in {uri}: restore it "
+                f"(mlflow experiments restore -x {found.experiment_id}) or choose another name"
+            )
+        else:
+            experiment_id = found.experiment_id
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise _unusable(uri, error) from None
+    return Store(uri, str(experiment_id))
+
+
+def _unusable(
+    uri: str, error: Exception, kind: type[TrackingError] = TrackingError
+) -> TrackingError:
+    return kind(
+        f"the tracking store {uri} cannot be used: {_in_one_line(error)} "
+        "(MLFLOW_TRACKING_URI names it; default sqlite:///runs/mlflow.db)"
+    )
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def find_runs(store: Store) -> dict[str, Any]:
+    """The experiment's trial runs by trial id, the newest where a trial has several."""
+    runs: dict[str, Any] = {}
+    for run in _all_runs(store):
+        trial_id = run.data.tags.get(TRIAL_ID)
+        if trial_id is not None:
+            runs.setdefault(trial_id, run)
+    return runs
+
+
+def _all_runs(store: Store, filter_string: str = "") -> Iterable[Any]:
+    mlflow_client, token = client(store.uri), None
+    while True:
+        page = mlflow_client.search_runs(
+            [store.experiment_id],
+            filter_string=filter_string,
+            max_results=1000,
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def open_sweep(store: Store, experiment: str) -> Store:
+    """The store with the experiment's one sweep run, reopened where there is one."""
+    mlflow_client = client(store.uri)
+    found = list(_all_runs(store, f"tags.`{SWEEP}` = '{experiment}'"))
+    if found:
+        run_id = found[0].info.run_id
+        mlflow_client.update_run(run_id, status="RUNNING")
+    else:
+        tags = {SWEEP: experiment, RUN_NAME: f"sweep {experiment}", GIT_COMMIT: git_commit()}
+        run_id = mlflow_client.create_run(store.experiment_id, tags=tags).info.run_id
+    return Store(store.uri, store.experiment_id, run_id)
+
+
+def end_run(store: Store, run_id: str, status: str, failure: str | None = None) -> None:
+    """End a run as FINISHED, FAILED (with the reason) or KILLED."""
+    mlflow_client = client(store.uri)
+    if failure is not None:
+        mlflow_client.set_tag(run_id, FAILURE, failure[:LONGEST_REASON])
+    mlflow_client.set_terminated(run_id, status)
+
+
+def insist(action: Callable[[], T], store: Store, deadline: float) -> T:
+    """Try until it works; TrackingError where the store says no, SilentStoreError at `deadline`."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return action()
+        except Exception as error:
+            if _is_final(error):
+                raise _unusable(store.uri, error) from None
+            if time.monotonic() + pause > deadline:
+                raise _unusable(store.uri, error, SilentStoreError) from None
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def _is_final(error: Exception) -> bool:
+    return getattr(error, "error_code", None) in FINAL_ANSWERS
+
+
+def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
+    """Delete runs in MLflow's restorable way."""
+    mlflow_client = client(store.uri)
+    for run_id in run_ids:
+        mlflow_client.delete_run(run_id)
+
+
+def fetch_weights(run_id: str, network: str | None, which: str) -> dict[str, Path]:
+    """Local copies of a run's weights by network; `network` None for all, `which` best or last.
+
+    Raises TrackingError for a run that is not there or has no such weights.
+    """
+    uri = default_uri()
+    mlflow_client = client(uri)
+    try:
+        listed = mlflow_client.list_artifacts(run_id, WEIGHTS_FOLDER)
+        names = {Path(file.path).name.removesuffix(f"-{which}.pt"): file.path for file in listed}
+        found = {name: path for name, path in names.items() if path.endswith(f"-{which}.pt")}
+        chosen = {name: path for name, path in found.items() if network in (None, name)}
+        paths = {n: Path(mlflow_client.download_artifacts(run_id, p)) for n, p in chosen.items()}
+    except Exception as error:
+        raise TrackingError(f"run {run_id!r} in {uri}: {' '.join(str(error).split())}") from None
+    if not paths:
+        wanted = f"network {network!r}" if network else "weights"
+        raise TrackingError(
+            f"run {run_id!r} in {uri} has no {which} {wanted}; it has: {', '.join(found) or 'none'}"
+        )
+    return paths
+
+
+class TrialTracker:
+    """The run of one trial, and the points that wait for it."""
+
+    def __init__(self, store: Store, trial: TrialSpec, tags: dict[str, str] | None = None) -> None:
+        self._store = store
+        self._trial = trial
+        self._tags = trial_tags(trial) | (tags or {})
+        self._run_id: str | None = None
+        self.outbox = Outbox(self._send, METRICS_PER_CALL, f"the tracking store {store.uri}")
+
+    def begin(self) -> None:
+        """Find or create the run, and send; for the process that holds the trial's lock."""
+        self.outbox.start()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the run has ended as far as this tracker is concerned."""
+        return self.outbox.closed
+
+    def finish(self, files: Sequence[tuple[Path, str | None]], patience_seconds: float) -> str:
+        """Send everything, then the artifacts (file, folder), and mark the run FINISHED.
+
+        Returns the run's id. Raises TrackingError where the store refuses, or stays silent for
+        `patience_seconds`; all of it can be done again, by a later process too.
+        """
+        deadline = time.monotonic() + patience_seconds
+        try:
+            self.outbox.drain(deadline)
+        except RefusedError as error:
+            raise _unusable(self._store.uri, error) from None
+        except TimeoutError as error:
+            raise _unusable(self._store.uri, error, SilentStoreError) from None
+
+        def upload() -> str:
+            mlflow_client, run_id = client(self._store.uri), self._ensure_run()
+            for path, folder in files:
+                mlflow_client.log_artifact(run_id, str(path), folder)
+            mlflow_client.set_terminated(run_id, "FINISHED")
+            return run_id
+
+        run_id = insist(upload, self._store, deadline)
+        self.outbox.close()
+        return run_id
+
+    def end(self, status: str, failure: str | None = None, patience_seconds: float = 10.0) -> None:
+        """Mark the run FAILED (with the reason) or KILLED; gives up quietly on a dead store.
+
+        Points that no checkpoint has are not sent: who goes on with the trial makes them again.
+        """
+        deadline = time.monotonic() + patience_seconds
+        with contextlib.suppress(RefusedError, TimeoutError):
+            self.outbox.drain(deadline)
+        self.outbox.close()
+        try:
+            insist(
+                lambda: end_run(self._store, self._ensure_run(), status, failure),
+                self._store,
+                deadline,
+            )
+        except TrackingError as error:
+            log.warning("%s", error)
+
+    def _send(self, batch: list[Point]) -> None:
+        from mlflow.entities import Metric
+
+        try:
+            run_id = self._ensure_run()
+            if batch:
+                metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in batch]
+                client(self._store.uri).log_batch(run_id, metrics=metrics)
+        except Exception as error:
+            if _is_final(error):
+                raise RefusedError(_in_one_line(error)) from None
+            raise
+
+    def _ensure_run(self) -> str:
+        """The trial's run, found by its id or created; RUNNING from now on."""
+        if self._run_id is not None:
+            return self._run_id
+        from mlflow.entities import Param, RunTag
+
+        tags = dict(self._tags)
+        if self._store.sweep_run_id is not None:
+            tags[PARENT] = self._store.sweep_run_id
+        mlflow_client = client(self._store.uri)
+        found = list(_all_runs(self._store, f"tags.`{TRIAL_ID}` = '{self._trial.trial_id}'"))
+        if found:
+            run_id = found[0].info.run_id
+            mlflow_client.update_run(run_id, status="RUNNING")
+            if FAILURE in found[0].data.tags:
+                mlflow_client.delete_tag(run_id, FAILURE)
+        else:
+            # the tags go in with the run itself, so that no crash leaves a run nobody finds
+            created = tags | {RUN_NAME: self._trial.label}
+            run_id = mlflow_client.create_run(self._store.experiment_id, tags=created).info.run_id
+        mlflow_client.log_batch(
+            run_id,
+            params=[Param(key, value) for key, value in self._trial.flattened().items()],
+            tags=[RunTag(key, value) for key, value in tags.items()] if found else [],
+        )
+        self._run_id = str(run_id)
+        return self._run_id
+
+
+def trial_tags(trial: TrialSpec) -> dict[str, str]:
+    """The tags by which a trial is found and compared."""
+    versions = {VERSION_PREFIX + name: value for name, value in library_versions().items()}
+    return versions | {
+        TRIAL_ID: trial.trial_id,
+        TOPOLOGY: trial.topology,
+        PAIR: trial.pair,
+        METHOD: trial.method.name,
+        VARIANT: trial.method.variant,
+        GIT_COMMIT: git_commit(),
+    }
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

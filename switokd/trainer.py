@@ -1,0 +1,300 @@
+"""The training loop of a cohort: the only one there is.
+
+It receives built objects and knows no method, network or data set by name. The order of a step is
+what makes it fast: networks that never pause are updated first, while the flags of those that may
+pause travel to the host, so that nothing waits for a decision before the first backward pass.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from switokd.evaluation import Scores, agreement, predict, score
+from switokd.losses import Predictions
+from switokd.methods.base import CohortStep, Link, Method
+from switokd.timeline import Timeline
+
+Images = Tensor | tuple[Tensor, ...]
+
+
+class Batches(Protocol):
+    """What the loop needs of the data; `switokd.data.open_pipeline` gives it."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+    def train_epoch(self, start_step: int = 0) -> Iterator[tuple[Images, Tensor]]: ...
+    def evaluation(self, split: Any) -> Iterator[tuple[Images, Tensor]]: ...
+    @property
+    def num_classes(self) -> int: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch came to; mappings are by network or by link.
+
+    Learning rates are the epoch's own; losses are means over its images; `images_per_second`
+    counts the training steps alone, without evaluation.
+    """
+
+    epoch: int
+    learning_rates: dict[str, float]
+    train_losses: dict[str, float]
+    cross_entropies: dict[str, float]
+    scores: dict[str, Scores]
+    agreements: dict[Link, float]
+    images_per_second: float
+
+
+@dataclass
+class Best:
+    """The best epoch of one network on the evaluation split, and its weights on the host."""
+
+    epoch: int = 0
+    top1: float = -1.0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Trainer:
+    """Trains `networks` together for `epochs` epochs; resumable at every step.
+
+    `optimizers` and `schedulers` (stepped after each epoch) are by network. `precision`: fp32,
+    bf16 (autocast over float32 weights) or fp64 (the reference; the networks are float64).
+    """
+
+    def __init__(
+        self,
+        *,
+        networks: Mapping[str, nn.Module],
+        method: Method,
+        optimizers: Mapping[str, Optimizer],
+        schedulers: Mapping[str, LRScheduler],
+        data: Batches,
+        epochs: int,
+        device: torch.device,
+        precision: str = "fp32",
+        evaluation_split: str = "test",
+    ) -> None:
+        self.networks = dict(networks)
+        self.method = method
+        self.optimizers = dict(optimizers)
+        self.schedulers = dict(schedulers)
+        self.data = data
+        self.epochs = epochs
+        self.device = device
+        self.precision = precision
+        self.evaluation_split = evaluation_split
+        self.dtype = torch.float64 if precision == "fp64" else torch.float32
+        self.timeline = Timeline(method.networks, method.links, device, self.dtype)
+        self.best = {name: Best() for name in self.networks}
+        self.train_seconds = 0.0
+        self.epoch = 0
+        self.step_in_epoch = 0
+        self.epoch_seconds = 0.0
+        self._flags = FlagReader(device)
+
+    @property
+    def step(self) -> int:
+        """Finished training steps."""
+        return len(self.timeline)
+
+    @property
+    def total_steps(self) -> int:
+        return self.epochs * self.data.steps_per_epoch
+
+    @property
+    def done(self) -> bool:
+        return self.epoch >= self.epochs
+
+    def run_epoch(self, go_on: Callable[[], bool] | None = None) -> EpochReport | None:
+        """Train one epoch, or the rest of one, and evaluate it.
+
+        `go_on` is asked after each step but the last, with the trainer in a state that can be
+        saved; where it answers False, the epoch is left there and None returned. Raises
+        DivergedError where a loss was not finite.
+        """
+        rates = {name: opt.param_groups[0]["lr"] for name, opt in self.optimizers.items()}
+        if self.step_in_epoch == 0 and self.method.settings.needs_holdout:
+            self.method.refresh(Predictions(*self._predict("holdout")))
+        if not self._train(go_on):
+            return None
+        for scheduler in self.schedulers.values():
+            scheduler.step()
+        self.epoch += 1
+        self.step_in_epoch = 0
+        report = self._report(rates)
+        self.epoch_seconds = 0.0
+        return report
+
+    def _train(self, go_on: Callable[[], bool] | None) -> bool:
+        for network in self.networks.values():
+            network.train()
+        if self.step_in_epoch:
+            # the epoch in progress is drawn again, and its first steps skipped
+            self.data.load_state_dict(self.data.state_dict())
+        before, started = self.epoch_seconds, time.perf_counter()
+        for images, targets in self.data.train_epoch(self.step_in_epoch):
+            self.train_step(images, targets)
+            self.step_in_epoch += 1
+            if go_on is not None and self.step_in_epoch < self.data.steps_per_epoch:
+                self.epoch_seconds = before + time.perf_counter() - started
+                if not go_on():
+                    return False
+        self.timeline.flush()
+        self.epoch_seconds = before + time.perf_counter() - started
+        self.train_seconds += self.epoch_seconds
+        return True
+
+    def train_step(self, images: Images, targets: Tensor) -> CohortStep:
+        """One step of the cohort on images (B, C, H, W), or one view per network, and labels (B,).
+
+        All forward passes use the weights from before the step. A paused network has neither a
+        backward pass nor an optimizer step: zero gradients would still let momentum and weight
+        decay move it.
+        """
+        logits = self._forward(images)
+        step = self.method(logits, targets)
+        self._flags.send(step.pause_flags)
+        self.timeline.record(step, images=len(targets))
+        for name, loss in step.losses.items():
+            if name not in step.pause_flags:
+                self._update(name, loss)
+        paused = self._flags.receive()
+        for name in step.pause_flags:
+            if name not in paused:
+                self._update(name, step.losses[name])
+        return step
+
+    def _forward(self, images: Images) -> dict[str, Tensor]:
+        views = images if isinstance(images, tuple) else (images,)
+        views = tuple(self._prepare(view) for view in views)
+        with self._autocast():
+            return {
+                name: network(views[position % len(views)])
+                for position, (name, network) in enumerate(self.networks.items())
+            }
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        return images.to(self.dtype).contiguous(memory_format=torch.channels_last)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=True
+        )
+
+    def _update(self, name: str, loss: Tensor) -> None:
+        self.optimizers[name].zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizers[name].step()
+
+    def evaluate(self, split: str) -> tuple[dict[str, Scores], dict[Link, float]]:
+        """Every network's scores on a split, and every link's agreement (0 to 1)."""
+        logits, targets = self._predict(split)
+        scores = {name: score(z, targets) for name, z in logits.items()}
+        return scores, {
+            (teacher, student): agreement(logits[teacher], logits[student])
+            for teacher, student in self.method.links
+        }
+
+    def _predict(self, split: str) -> tuple[dict[str, Tensor], Tensor]:
+        return predict(self.networks, self.data.evaluation(split), self._autocast(), self.dtype)
+
+    def _report(self, learning_rates: dict[str, float]) -> EpochReport:
+        scores, agreements = self.evaluate(self.evaluation_split)
+        for name, result in scores.items():
+            if result.top1 > self.best[name].top1:
+                weights = self.networks[name].state_dict()
+                copies = {key: value.to("cpu", copy=True) for key, value in weights.items()}
+                self.best[name] = Best(self.epoch, result.top1, copies)
+        steps = self.data.steps_per_epoch
+        losses = {name: self.timeline.mean_losses(name, steps) for name in self.networks}
+        return EpochReport(
+            epoch=self.epoch,
+            learning_rates=learning_rates,
+            train_losses={name: total for name, (total, _) in losses.items()},
+            cross_entropies={name: cross_entropy for name, (_, cross_entropy) in losses.items()},
+            scores=scores,
+            agreements=agreements,
+            images_per_second=self.timeline.images(steps) / self.epoch_seconds,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a later process needs to go on as if there had been no stop."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        return {
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "train_seconds": self.train_seconds,
+            "epoch_seconds": self.epoch_seconds,
+            "networks": {n: network.state_dict() for n, network in self.networks.items()},
+            "optimizers": {n: optimizer.state_dict() for n, optimizer in self.optimizers.items()},
+            "schedulers": {n: scheduler.state_dict() for n, scheduler in self.schedulers.items()},
+            "method": self.method.state_dict(),
+            "data": self.data.state_dict(),
+            "random": random,
+            "timeline": self.timeline.rows(),
+            "best": {n: [b.epoch, b.top1, b.weights] for n, b in self.best.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.epoch = state["epoch"]
+        self.step_in_epoch = state["step_in_epoch"]
+        self.train_seconds = state["train_seconds"]
+        self.epoch_seconds = state["epoch_seconds"]
+        for name in self.networks:
+            self.networks[name].load_state_dict(state["networks"][name])
+            self.optimizers[name].load_state_dict(state["optimizers"][name])
+            self.schedulers[name].load_state_dict(state["schedulers"][name])
+        self.method.load_state_dict(state["method"])
+        self.data.load_state_dict(state["data"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if "cuda" in state["random"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        self.timeline.load(state["timeline"])
+        self.best = {name: Best(*values) for name, values in state["best"].items()}
+
+
+class FlagReader:
+    """Brings a step's pause flags to the host, overlapped with work queued after `send`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._names: tuple[str, ...] = ()
+        self._host = torch.empty(0, dtype=torch.bool)
+        self._arrived = torch.cuda.Event() if self._cuda else None
+
+    def send(self, flags: Mapping[str, Tensor]) -> None:
+        """Start the transfer of 0-dimensional boolean flags."""
+        self._names = tuple(flags)
+        if not flags:
+            return
+        stacked = torch.stack(list(flags.values()))
+        if self._arrived is None:
+            self._host = stacked
+            return
+        if len(self._host) != len(flags):
+            self._host = torch.empty(len(flags), dtype=torch.bool, pin_memory=True)
+        self._host.copy_(stacked, non_blocking=True)
+        self._arrived.record()
+
+    def receive(self) -> frozenset[str]:
+        """The names of the flags that are set; waits for the transfer, not for later work."""
+        if not self._names:
+            return frozenset()
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        flags = self._host.tolist()
+        return frozenset(name for name, flag in zip(self._names, flags, strict=True) if flag)

@@ -1,0 +1,17 @@
+"""What every test starts from: one thread, and torch's process-wide switches as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _process_wide_switches() -> Iterator[None]:
+    """One thread (tiny operations only wait for a second one); what a trial sets is put back."""
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        yield
+    torch.use_deterministic_algorithms(False)

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from dashboards.comparison import COLUMNS, comparison_frame, comparison_notes
+
+Record = dict[str, Any]
+MakeRecord = Callable[..., Record]
+FrameOf = Callable[[list[Record]], pd.DataFrame]
+
+
+def cell(frame: pd.DataFrame, column: str, **where: object) -> Any:
+    for key, value in where.items():
+        frame = frame[frame[key] == value]
+    assert len(frame) == 1, f"{len(frame)} rows for {where}"
+    return frame[column].iloc[0]
+
+
+def test_one_row_per_network_of_a_trial_less_its_seed(
+    quickstart: list[Record], frame_of: FrameOf
+) -> None:
+    frame = comparison_frame(frame_of(quickstart))
+    # 3 networks alone; 2 methods x 2 temperatures of a pair (2 networks) and a 2T1S cohort (3)
+    assert len(frame) == 3 + 4 * 2 + 4 * 3
+    assert frame["group"].nunique() == 3 + 4 + 4
+    assert set(frame["seeds"]) == {3}
+    assert list(frame) == COLUMNS
+
+
+def test_mean_deviation_and_interval_over_the_seeds(
+    quickstart: list[Record], frame_of: FrameOf
+) -> None:
+    frame = comparison_frame(frame_of(quickstart))
+    where = {"pair": "wrn_16_2>resnet20", "variant": "switokd", "temperature": 1, "network": "S1"}
+    # 95.0 + 1.2 + (0, 0.3, 0.6) + (0.1, 0.2, 0.0)
+    values = [96.3, 96.7, 96.8]
+    mean, error = sum(values) / 3, stats.sem(values)
+    low, high = stats.t.interval(0.95, 2, loc=mean, scale=error)
+    assert cell(frame, "last_mean", **where) == pytest.approx(mean)
+    assert cell(frame, "last_std", **where) == pytest.approx(error * math.sqrt(3))
+    assert cell(frame, "last_low", **where) == pytest.approx(low)
+    assert cell(frame, "last_high", **where) == pytest.approx(high)
+    assert cell(frame, "best_mean", **where) == pytest.approx(mean + 0.2)
+    assert cell(frame, "seed_list", **where) == (0, 1, 2)
+
+
+def test_vanilla_is_joined_by_network_and_paired_over_seeds(
+    quickstart: list[Record], frame_of: FrameOf
+) -> None:
+    frame = comparison_frame(frame_of(quickstart))
+    where = {"pair": "wrn_16_2+wrn_16_1>resnet20", "variant": "switokd", "temperature": 1}
+    reference = stats.ttest_rel([96.3, 96.7, 96.8], [95.0, 95.3, 95.6])
+    assert cell(frame, "last_difference", network="S1", **where) == pytest.approx(1.3)
+    assert cell(frame, "last_p_value", network="S1", **where) == pytest.approx(reference.pvalue)
+    # the second teacher is a wrn_16_1: against that network's own vanilla
+    vanilla = cell(frame, "last_mean", pair="wrn_16_1")
+    second = cell(frame, "last_mean", network="T2", **where)
+    assert cell(frame, "last_difference", network="T2", **where) == pytest.approx(second - vanilla)
+
+
+def test_holm_corrects_over_the_table(quickstart: list[Record], frame_of: FrameOf) -> None:
+    frame = comparison_frame(frame_of(quickstart))
+    tested = frame.dropna(subset="last_p_value")
+    assert len(tested) == 20
+    smallest = tested["last_p_value"].min()
+    assert tested["last_p_holm"].min() == pytest.approx(20 * smallest)
+
+
+def test_vanilla_with_another_learning_rate_is_no_baseline(
+    record: MakeRecord, frame_of: FrameOf
+) -> None:
+    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
+    alone = record((), ("resnet20",), "vanilla", scores={"S1": (94.0, 94.0)})
+    alone["params.S1.learning_rate"] = "0.01"
+    frame = comparison_frame(frame_of([record(scores=scores), alone]))
+    assert frame["last_difference"].isna().all()
+    assert set(frame["baseline"]) == {""}
+
+
+def test_another_baseline_comes_from_the_same_cohort_and_temperature(
+    record: MakeRecord, frame_of: FrameOf
+) -> None:
+    rows = [
+        record(method=method, temperature=temperature, seed=seed, scores={"T1": t, "S1": s})
+        for method, temperature, seed, t, s in [
+            ("dml", 1.0, 0, (90, 80), (70, 60)),
+            ("dml", 1.0, 1, (91, 82), (71, 63)),
+            ("dml", 2.0, 0, (50, 50), (50, 50)),
+            ("switokd", 1.0, 0, (95, 90), (75, 68)),
+            ("switokd", 1.0, 1, (95, 91), (75, 69)),
+            ("switokd", 5.0, 0, (95, 90), (75, 68)),
+        ]
+    ]
+    frame = comparison_frame(frame_of(rows), baseline="dml")
+    ours = frame[(frame["method"] == "switokd") & (frame["temperature"] == 1)]
+    assert cell(ours, "last_difference", network="S1") == pytest.approx((8 + 6) / 2)
+    assert cell(ours, "last_difference", network="T1") == pytest.approx((10 + 9) / 2)
+    assert frame[frame["temperature"] == 5]["last_difference"].isna().all()
+    assert frame[frame["method"] == "dml"]["last_difference"].isna().all()
+
+
+def test_a_method_with_several_variants_is_no_baseline_but_a_variant_is(
+    record: MakeRecord, frame_of: FrameOf
+) -> None:
+    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
+    rows = [
+        record(method="kdcl", settings="variant=naive", scores=scores),
+        record(method="kdcl", settings="variant=linear", scores=scores),
+        record(scores={"T1": (97.0, 97.0), "S1": (96.0, 96.0)}),
+    ]
+    assert comparison_frame(frame_of(rows), "kdcl")["last_difference"].isna().all()
+    frame = comparison_frame(frame_of(rows), "kdcl(variant=naive)")
+    assert cell(frame, "last_difference", method="switokd", network="S1") == pytest.approx(1.0)
+
+
+def test_a_swept_recipe_key_is_an_axis_and_splits_the_groups(
+    record: MakeRecord, frame_of: FrameOf
+) -> None:
+    rows = [
+        record(scores={"T1": (1, 1), "S1": (score, score)}, epochs=epochs, seed=seed)
+        for epochs, seed, score in [(4, 0, 50), (4, 1, 52), (8, 0, 60), (8, 1, 64)]
+    ]
+    students = comparison_frame(frame_of(rows)).query("network == 'S1'")
+    assert cell(students, "last_mean", axes="recipe.epochs=4") == 51
+    assert cell(students, "last_mean", axes="recipe.epochs=8") == 62
+
+
+def test_failed_and_running_trials_do_not_count(record: MakeRecord, frame_of: FrameOf) -> None:
+    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
+    wrong = {"T1": (0.0, 0.0), "S1": (0.0, 0.0)}
+    rows = [record(scores=scores)] + [
+        record(scores=wrong, seed=seed, status=status)
+        for seed, status in enumerate(["FAILED", "FAILED", "RUNNING"], 1)
+    ]
+    trials = frame_of(rows)
+    frame = comparison_frame(trials)
+    assert cell(frame, "last_mean", network="S1") == 95.0
+    assert cell(frame, "seeds", network="S1") == 1
+    assert comparison_notes(trials) == [
+        "1 trial still running: left out",
+        "2 trials failed: left out",
+    ]
+
+
+def test_a_trial_tracked_in_two_experiments_counts_once(
+    record: MakeRecord, frame_of: FrameOf
+) -> None:
+    old = record(scores={"T1": (1, 1), "S1": (1, 1)})
+    new = record(scores={"T1": (2, 2), "S1": (2, 2)}, experiment="other")
+    assert old["trial_id"] == new["trial_id"]
+    frame = comparison_frame(frame_of([old, new]))
+    assert cell(frame, "seeds", network="S1") == 1
+    assert cell(frame, "last_mean", network="S1") == 2
+
+
+def test_with_a_hold_out_the_test_score_is_compared(record: MakeRecord, frame_of: FrameOf) -> None:
+    held = {"params.recipe.holdout": "0.1"}
+    tested = {"metrics.test_top1/S1": 90.0, "metrics.test_top1_best/S1": 91.0}
+    row = record((), ("resnet20",), "vanilla", scores={"S1": (99.0, 98.0)}, **held)
+    assert cell(comparison_frame(frame_of([row])), "measured_on") == "hold-out"
+    frame = comparison_frame(frame_of([row | tested]))
+    assert (cell(frame, "best_mean"), cell(frame, "last_mean")) == (91.0, 90.0)
+    assert cell(frame, "measured_on").startswith("test set, best epoch chosen on the hold-out")
+
+
+def test_time_saved_is_against_the_cohort_training_at_every_step(
+    quickstart: list[Record], frame_of: FrameOf
+) -> None:
+    frame = comparison_frame(frame_of(quickstart)).query("network == 'S1' and temperature == 1")
+    ours = frame[frame["variant"] == "switokd"]
+    assert ours["time_saved"].tolist() == pytest.approx([0.25, 0.25])
+    assert frame[frame["variant"] != "switokd"]["time_saved"].isna().all()
+    assert ours["expert_share"].tolist() == pytest.approx([0.31, 0.31])
+
+
+def test_no_trials_give_an_empty_comparison(frame_of: FrameOf) -> None:
+    assert comparison_frame(frame_of([])).empty
+
+
+def paper_records(record: MakeRecord, temperature: float = 1.0) -> list[Record]:
+    pair: dict[str, Any] = {
+        "teachers": ("wrn_16_2",),
+        "students": ("mobilenet_v2_x0_5",),
+        "dataset": "cifar100",
+    }
+    scores = {"T1": (74.0, 73.0), "S1": (67.0, 66.0)}
+    alone: dict[str, Any] = {"scores": {"S1": (60.0, 59.0)}, "dataset": "cifar100"}
+    return [
+        record(**pair, scores=scores, temperature=temperature),
+        record(**pair, scores=scores, settings="threshold=0.6"),
+        record((), ("mobilenet_v2_x0_5",), "vanilla", **alone),
+        record((), ("wrn_16_2",), "vanilla", **alone),
+    ]
+
+
+def test_published_values_stand_beside_the_best_epoch(
+    record: MakeRecord, frame_of: FrameOf
+) -> None:
+    frame = comparison_frame(frame_of(paper_records(record)))
+    ours = frame[frame["variant"] == "switokd"]
+    assert cell(ours, "published_mean", network="S1") == 67.24
+    assert cell(ours, "published_std", network="S1") == 0.04
+    assert cell(ours, "published_difference", network="S1") == pytest.approx(67.0 - 67.24)
+    assert cell(ours, "published_mean", network="T1") == 73.90
+    # wrn_16_2 alone is 73.37 in Table 7, but this comparison holds Table 4's pair
+    assert cell(frame, "published_mean", pair="wrn_16_2") == 72.90
+    assert cell(frame, "published_mean", pair="mobilenet_v2_x0_5") == 60.07
+    assert frame[frame["variant"] == "switokd(threshold=0.6)"]["published_mean"].isna().all()
+
+
+def test_no_published_value_at_another_temperature(record: MakeRecord, frame_of: FrameOf) -> None:
+    frame = comparison_frame(frame_of(paper_records(record, temperature=2.0)))
+    assert frame[frame["method"] == "switokd"]["published_mean"].isna().all()
+
+
+def test_different_commits_and_versions_are_pointed_out(
+    record: MakeRecord, frame_of: FrameOf
+) -> None:
+    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
+    version = "tags.switokd.version.torch"
+    rows = [record(scores=scores, seed=seed, **{version: "2.14.1"}) for seed in range(3)]
+    assert comparison_notes(frame_of(rows)) == []
+    rows[0] |= {"git_commit": "b" * 40 + "-dirty", version: "2.11.0"}
+    assert comparison_notes(frame_of(rows)) == [
+        "1 of 3 trials ran code that was not committed",
+        "trials of different commits are compared: aaaaaaaaaaaa (2), bbbbbbbbbbbb-dirty (1)",
+        "trials of different torch versions are compared: 2.14.1 (2), 2.11.0 (1)",
+    ]
+
+
+def test_equal_trials_in_any_order_give_the_same_comparison(
+    quickstart: list[Record], frame_of: FrameOf
+) -> None:
+    frame = comparison_frame(frame_of(quickstart)).drop(columns=["group", "run_ids"])
+    turned = comparison_frame(frame_of(list(itertools.chain(quickstart[::-1]))))
+    pd.testing.assert_frame_equal(frame, turned.drop(columns=["group", "run_ids"]))

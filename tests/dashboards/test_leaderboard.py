@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from dashboards.comparison import comparison_frame
+from dashboards.leaderboard import leaderboard, run_table, runs_url, ui_address
+from dashboards.progress import failures, progress_table
+
+Record = dict[str, Any]
+MakeRecord = Callable[..., Record]
+FrameOf = Callable[[list[Record]], pd.DataFrame]
+
+
+def test_one_row_per_trial_less_seed_best_student_first(
+    quickstart: list[Record], frame_of: FrameOf
+) -> None:
+    frame = comparison_frame(frame_of(quickstart))
+    table = leaderboard(frame, "vanilla", "http://ui")
+    assert len(table) == frame["group"].nunique() == 11
+    assert table["method"].tolist()[:2] == ["switokd", "switokd"]
+    assert table["topology"].tolist()[-3:] == ["single"] * 3
+    first = table.iloc[0]
+    assert first["S1 last"] == pytest.approx(96.6)
+    assert first["S1 last − vanilla"] == pytest.approx(1.3)
+    assert first["expert steps"] == pytest.approx(31)
+    assert first["time saved"] == pytest.approx(25)
+    assert table["T2 last"].notna().sum() == 4
+    # digits are not in the paper: no empty columns
+    assert not [name for name in table if "paper" in name]
+
+
+def test_runs_lead_to_mlflow(quickstart: list[Record], frame_of: FrameOf) -> None:
+    assert ui_address("sqlite:///runs/mlflow.db") == "http://127.0.0.1:5000"
+    assert ui_address("https://tracking.lab:5000/") == "https://tracking.lab:5000"
+    assert runs_url("http://ui", ("1",), ("a",)) == "http://ui/#/experiments/1/runs/a"
+    several = runs_url("http://ui", ("1", "1"), ("a", "b"))
+    assert several == (
+        "http://ui/#/compare-runs?runs=%5B%22a%22%2C%20%22b%22%5D&experiments=%5B%221%22%5D"
+    )
+    table = run_table(frame_of(quickstart), "http://ui")
+    assert len(table) == len(quickstart)
+    assert table["S1 last"].iloc[0] == quickstart[0]["metrics.last_val_top1/S1"]
+
+
+def progress_of(trial: Record, frame_of: FrameOf, points: list[tuple[int, float, int]]) -> Any:
+    """The progress of one trial at 100 s, from its (epoch, top-1, second) points."""
+    start = pd.Timestamp("2026-01-01", tz="UTC")
+    trials = frame_of([trial | {"start_time": start.value // 10**6}])
+    histories = pd.DataFrame(
+        [
+            (trial["run_id"], "val_top1/S1", epoch, value, start + pd.Timedelta(seconds=at))
+            for epoch, value, at in points
+        ],
+        columns=["run_id", "metric", "step", "value", "time"],
+    )
+    (row,) = progress_table(trials, histories, start + pd.Timedelta(seconds=100)).to_dict("records")
+    return row
+
+
+@pytest.fixture
+def running(record: MakeRecord) -> Record:
+    scores = {"T1": (0.0, 0.0), "S1": (0.0, 0.0)}
+    return record(scores=scores, status="RUNNING", epochs=10)
+
+
+def test_time_left_comes_from_the_pace(running: Record, frame_of: FrameOf) -> None:
+    # the first epoch took 50 s (it compiles), the others 20 s each
+    row = progress_of(running, frame_of, [(1, 40.0, 50), (2, 60.0, 70), (3, 70.0, 90)])
+    assert (row["epoch"], row["epochs"], row["progress"]) == (3, 10, 0.3)
+    assert row["S1 top-1"] == 70.0
+    assert row["elapsed_seconds"] == 100
+    assert row["left_seconds"] == 7 * 20 - 10
+    assert row["silent_seconds"] == 10
+
+
+def test_before_the_second_epoch_the_time_left_is_unknown(
+    running: Record, frame_of: FrameOf
+) -> None:
+    row = progress_of(running, frame_of, [])
+    assert row["epoch"] == 0
+    assert row["silent_seconds"] == 100
+    assert pd.isna(row["left_seconds"])
+    assert pd.isna(progress_of(running, frame_of, [(1, 40.0, 50)])["left_seconds"])
+
+
+def test_failures_say_why(record: MakeRecord, frame_of: FrameOf) -> None:
+    scores = {"T1": (0.0, 0.0), "S1": (0.0, 0.0)}
+    why = {"tags.switokd.failure": "loss of S1 is not finite at step 211"}
+    rows = [
+        record(scores=scores, status="FAILED", **why),
+        record(scores=scores, status="FAILED", seed=1),
+        record(scores=scores, seed=2),
+    ]
+    assert failures(frame_of(rows))["reason"].tolist() == [
+        "loss of S1 is not finite at step 211",
+        "no reason was left",
+    ]

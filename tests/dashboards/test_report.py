@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboards.address import StoreError
+from dashboards.report import write_report
+from dashboards.runs import Store
+
+
+@pytest.fixture(scope="module")
+def report(quickstart_store: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(Store(quickstart_store), path, "fixture")
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_report_loads_nothing_from_elsewhere(report: str) -> None:
+    markup = re.sub(r"<script.*?</script>", "", report, flags=re.DOTALL)
+    assert not re.findall(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=", report)
+    links = re.findall(r'href="([^"]*)"', markup)
+    assert links
+    assert all(link.startswith("http://127.0.0.1:5000/#/") for link in links)
+    assert report.count("plotly.js v") == 1
+
+
+def test_the_report_holds_the_same_numbers_and_figures(report: str) -> None:
+    assert "<td>96.60</td>" in report
+    assert "1 trial failed: left out." in report
+    titles = re.findall(r"<h2>(.*?)</h2>", report)
+    assert titles[:5] == [
+        "Pairs",
+        "Students",
+        "Teachers",
+        "Pair matrix: the best student of each pair",
+        "Sensitivity to temperature",
+    ]
+    assert "Timeline of digits: wrn_16_2&gt;resnet20, link T1-S1" in titles
+    assert report.count("Plotly.newPlot(") >= 4 + 3
+    assert r"\mathbf{96.80} \pm 0.26" in report
+
+
+def test_an_unknown_experiment_writes_no_report(quickstart_store: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no experiment 'other'"):
+        write_report(Store(quickstart_store), tmp_path / "report.html", "other")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_of_nothing_says_so(writer: Any, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_report(Store(writer.uri), path, None)
+    assert "No trial has finished yet." in path.read_text(encoding="utf-8")

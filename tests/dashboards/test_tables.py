@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from dashboards.comparison import comparison_frame
+from dashboards.tables import comparison_csv, duration, latex_table, print_comparison
+
+Record = dict[str, Any]
+MakeRecord = Callable[..., Record]
+FrameOf = Callable[[list[Record]], pd.DataFrame]
+
+
+def printed(frame: pd.DataFrame, width: int, notes: tuple[str, ...] = ()) -> str:
+    """What a log file would hold: no terminal, so no colours."""
+    out = io.StringIO()
+    print_comparison(frame, Console(file=out, width=width), notes)
+    return out.getvalue()
+
+
+def line_with(text: str, *words: str) -> str:
+    (line,) = [line for line in text.splitlines() if all(word in line for word in words)]
+    return line
+
+
+@pytest.fixture
+def frame(quickstart: list[Record], frame_of: FrameOf) -> pd.DataFrame:
+    rows = [row for row in quickstart if row["topology"] != "2T1S"]
+    return comparison_frame(frame_of(rows))
+
+
+@pytest.mark.parametrize("width", [80, 100, 130])
+def test_the_table_fits_the_terminal_and_is_plain(frame: pd.DataFrame, width: int) -> None:
+    text = printed(frame, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "\x1b" not in text
+    assert "…" not in text
+
+
+def test_a_row_holds_its_numbers_and_a_cell_one_line_per_network(frame: pd.DataFrame) -> None:
+    lines = printed(frame, 80).splitlines()
+    at = next(i for i, line in enumerate(lines) if "switokd tau=1" in line)
+    assert lines[at].split() == [
+        *("switokd", "tau=1", "3", "S1", "96.80", "±0.26", "96.60", "±0.26", "+1.30", "0.016")
+    ]
+    assert lines[at + 1].split()[:5] == ["T1", "97.90", "±0.00", "97.70", "±0.10"]
+
+
+def test_vanilla_stands_first_in_its_cohorts_table(frame: pd.DataFrame) -> None:
+    text = printed(frame, 80)
+    assert line_with(text, "vanilla ", "S1").split()[3:5] == ["95.50", "±0.30"]
+    # wrn_16_1 is in no cohort here
+    assert "digits: networks alone" in text
+
+
+def test_a_wide_terminal_shows_time_and_share_of_expert_steps(frame: pd.DataFrame) -> None:
+    line = line_with(printed(frame, 100), "switokd tau=1")
+    assert "31%" in line
+    assert "7.5 s (-25%)" in line
+    assert "7.5 s" not in printed(frame, 80)
+
+
+def test_the_legend_says_what_was_measured_and_tested(frame: pd.DataFrame) -> None:
+    text = " ".join(printed(frame, 80, ("2 trials failed: left out",)).split())
+    assert "chosen on the test set itself" in text
+    assert "paired t test against vanilla" in text
+    assert "over the 8 rows tested" in text
+    assert "Note: 2 trials failed: left out." in text
+
+
+def test_one_seed_prints_no_deviation_and_says_why_no_test(
+    record: MakeRecord, frame_of: FrameOf
+) -> None:
+    rows = [
+        record(scores={"T1": (97.0, 96.0), "S1": (95.0, 94.5)}),
+        record((), ("resnet20",), "vanilla", scores={"S1": (94.0, 93.0)}),
+    ]
+    text = printed(comparison_frame(frame_of(rows)), 80)
+    assert "±" not in text
+    assert line_with(text, "switokd").split()[-3:] == ["95.00", "94.50", "+1.50"]
+    assert "No p-values" in text
+
+
+def test_an_ascii_stream_gets_ascii(frame: pd.DataFrame) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    print_comparison(frame, Console(file=out, width=80))
+    out.flush()
+    assert b"96.80 +-0.26" in out.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+def test_an_empty_comparison_says_so(frame_of: FrameOf) -> None:
+    text = printed(comparison_frame(frame_of([])), 80, ("1 trial failed: left out",))
+    assert "No finished trial to compare." in text
+    assert "1 trial failed" in text
+
+
+def test_csv_gives_every_number_back(frame: pd.DataFrame) -> None:
+    again = pd.read_csv(io.StringIO(comparison_csv(frame)), float_precision="round_trip")
+    assert len(again) == len(frame)
+    for column in ("last_mean", "last_std", "last_low", "last_p_holm", "time_saved"):
+        pd.testing.assert_series_equal(again[column], frame[column])
+    assert again["seed_list"][0] == "0 1 2"
+
+
+def test_latex_has_networks_down_and_methods_across(record: MakeRecord, frame_of: FrameOf) -> None:
+    rows = []
+    for seed in (0, 1):
+        scores = {"T1": (97.0, 97.0), "S1": (96.0 + seed, 95.0)}
+        rows.append(record(scores=scores, seed=seed))
+        scores = {"T1": (98.0, 97.0), "S1": (95.0 + seed, 95.0)}
+        rows.append(record(method="dml", scores=scores, seed=seed))
+        alone = {"S1": (93.0 + seed, 92.0)}
+        rows.append(record((), ("resnet20",), "vanilla", scores=alone, seed=seed))
+    lines = latex_table(comparison_frame(frame_of(rows))).splitlines()
+    assert r"Dataset & & Network & Vanilla & dml & switokd \\" in lines
+    assert (
+        r"digits 1T1S & S1 & resnet20 & $93.50 \pm 0.71$ & $95.50 \pm 0.71$ "
+        r"& $\mathbf{96.50} \pm 0.71$ \\"
+    ) in lines
+    assert r" & T1 & wrn\_16\_2 & -- & $\mathbf{98.00} \pm 0.00$ & $97.00 \pm 0.00$ \\" in lines
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(7.54, "7.5 s"), (42, "42 s"), (200, "3 min 20 s"), (18_120, "5 h 02 min")],
+)
+def test_durations_in_the_units_people_use(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

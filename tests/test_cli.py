@@ -1,0 +1,359 @@
+"""The command line as its users meet it: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from rich.console import Console
+
+from switokd import cli
+from switokd.data import DataError
+from switokd.models import MODELS
+
+TINY = """
+name: tiny
+dataset: digits
+cohorts: [{teachers: [resnet20], students: [wrn_16_1]}]
+methods: [switokd]
+recipe: {epochs: 1, batch_size: 512, image_size: 8}
+"""
+TWO = ("seeds=[0, 1]",)
+
+
+class User:
+    """Types commands in a folder of their own; keeps what was printed last."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self.output = ""
+        self.errors = ""
+        self._capsys = capsys
+
+    def types(self, *arguments: str) -> int:
+        with pytest.raises(SystemExit) as end:
+            cli.main(list(arguments))
+        self.output, self.errors = self._capsys.readouterr()
+        assert isinstance(end.value.code, int)
+        return end.value.code
+
+    def is_told(self, *arguments: str) -> str:
+        """One message, status 2."""
+        assert self.types(*arguments) == 2
+        assert self.errors.startswith("switokd: ")
+        assert "Traceback" not in self.errors
+        return self.errors.removeprefix("switokd: ").rstrip("\n")
+
+
+def _sit_down(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    (folder / "tiny.yaml").write_text(TINY, encoding="utf-8")
+    patch.chdir(folder)
+    patch.setenv("SWITOKD_DATA", str(folder / "data"))
+    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> User:
+    _sit_down(tmp_path, monkeypatch)
+    monkeypatch.setattr(cli, "console", Console(width=140))
+    return User(tmp_path, capsys)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A folder in which the one trial of the file has been trained, and what that printed."""
+    folder, output = tmp_path_factory.mktemp("trained"), io.StringIO()
+    interrupt, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        _sit_down(folder, patch)
+        patch.setattr(cli, "console", Console(file=output, width=140))
+        with pytest.raises(SystemExit) as end:
+            cli.main(["train", "tiny.yaml"])
+    assert end.value.code == 0
+    yield folder, output.getvalue()
+    signal.signal(signal.SIGINT, interrupt)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def owner(
+    trained: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> User:
+    """The user of the folder with the trained trial."""
+    _sit_down(trained[0], monkeypatch)
+    monkeypatch.setattr(cli, "console", Console(width=140))
+    return User(trained[0], capsys)
+
+
+def stored(folder: Path) -> tuple[list[str], int]:
+    """The run ids of the experiment, and how many points they have."""
+    client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    points = sum(
+        len(client.get_metric_history(run.info.run_id, name))
+        for run in runs
+        for name in run.data.metrics
+    )
+    return [run.info.run_id for run in runs], points
+
+
+def test_train_prints_epochs_summary_and_where_its_files_are(trained: tuple[Path, str]) -> None:
+    folder, output = trained
+    assert "resnet20>wrn_16_1 switokd tau=1 seed=0" in output
+    assert "epoch 1/1  top-1 T1 " in output
+    for name in ("best_val_top1/S1", "last_val_top1/T1", "expert_share/T1-S1", "train_seconds"):
+        assert output.count(name) == 1
+    (run_id,), _ = stored(folder)
+    assert f"run {run_id}, files in {folder}" in output
+
+
+def test_a_finished_trial_is_not_trained_again(owner: User) -> None:
+    before = stored(owner.folder)
+    assert owner.types("train", "tiny.yaml") == 0
+    assert "finished before: not trained again" in owner.output
+    assert "epoch 1/1" not in owner.output
+    assert owner.output.count("best_val_top1/S1") == 1
+    assert before[0][0] in owner.output
+    assert stored(owner.folder) == before
+
+
+def test_evaluate_a_run_and_its_files_agree_with_training(owner: User) -> None:
+    (run_id,), _ = stored(owner.folder)
+    client = MlflowClient(f"sqlite:///{owner.folder}/runs/mlflow.db")
+    tracked = client.get_run(run_id).data.metrics
+    assert owner.types("evaluate", run_id) == 0
+    rows = [line.split() for line in owner.output.splitlines() if "digits" in line]
+    assert sorted(row[:3] for row in rows) == [
+        ["S1", "wrn_16_1", "digits"],
+        ["T1", "resnet20", "digits"],
+    ]
+    (file,) = owner.folder.glob("runs/tiny/trials/*/weights/S1-last.pt")
+    assert owner.types("evaluate", str(file)) == 0
+    (row,) = [line.split() for line in owner.output.splitlines() if "digits" in line]
+    assert row[2:5] == [
+        f"{tracked['last_val_top1/S1']:.2f}",
+        f"{tracked['val_top5/S1']:.2f}",
+        f"{tracked['val_loss/S1']:.4f}",
+    ]
+
+
+def test_evaluate_tells_what_it_cannot_find(owner: User) -> None:
+    (run_id,), _ = stored(owner.folder)
+    (file,) = owner.folder.glob("runs/tiny/trials/*/weights/S1-last.pt")
+    assert "has no best network 'S2'; it has: S1, T1" in owner.is_told(
+        "evaluate", run_id, "--network", "S2"
+    )
+    assert "Run with id=abc not found" in owner.is_told("evaluate", "abc")
+    assert owner.is_told("evaluate", "a.pt").startswith("a.pt: no such file (looked at /")
+    assert owner.is_told("evaluate", "a/b").startswith("a/b: no such file (looked at /")
+    assert "which holds one network" in owner.is_told("evaluate", str(file), "--network", "S1")
+    assert "are of a file" in owner.is_told("evaluate", run_id, "--model", "resnet20")
+    told = owner.is_told("evaluate", str(file), "--model", "resnet21")
+    assert told.startswith("unknown network 'resnet21'; did you mean 'resnet20'? (known: ")
+    told = owner.is_told("evaluate", str(file), "--model", "resnet20")
+    assert "not the weights of resnet20 with 10 classes" in told
+
+
+def test_compare_reads_what_is_tracked(owner: User) -> None:
+    assert owner.types("compare", "tiny") == 0
+    assert "resnet20>wrn_16_1 (1T1S)" in owner.output
+    assert owner.types("compare", "--csv", "out.csv") == 0
+    assert "wrn_16_1" in (owner.folder / "out.csv").read_text(encoding="utf-8")
+    assert "no experiment 'tinny'" in owner.is_told("compare", "tinny")
+    assert "did you mean 'tiny'?" in owner.errors
+    told = owner.is_told("compare", "--csv", "nowhere/out.csv")
+    assert told == "nowhere/out.csv: cannot be written (No such file or directory)"
+    told = owner.is_told("compare", "--baseline", "switok")
+    assert told == "unknown baseline 'switok'; did you mean 'switokd'? (known: switokd)"
+
+
+def test_a_dry_run_knows_what_has_finished(owner: User) -> None:
+    assert owner.types("sweep", "tiny.yaml", "--dry-run") == 0
+    assert "finished" in owner.output
+    assert "0 of 1 trials to train" in owner.output
+    told = owner.is_told("sweep", "tiny.yaml", "--dry-run", "resources.cpus=9999")
+    assert told.startswith("resources.cpus: a trial asks for 9999; this machine has ")
+
+
+def test_without_a_store_nothing_is_made(user: User) -> None:
+    for arguments in (("compare",), ("compare", "tiny"), ("evaluate", "abc")):
+        assert "no tracking store at sqlite:///" in user.is_told(*arguments)
+    assert [path.name for path in user.folder.iterdir()] == ["tiny.yaml"]
+
+
+def test_a_file_with_several_trials_asks_which(user: User) -> None:
+    told = user.is_told("train", "tiny.yaml", *TWO).splitlines()
+    assert told[0] == "tiny.yaml expands to 2 trials; choose one with --trial ID_PREFIX:"
+    assert [line.split(maxsplit=1)[1] for line in told[1:]] == [
+        f"resnet20>wrn_16_1 switokd tau=1 seed={seed}" for seed in (0, 1)
+    ]
+    ids = [line.split()[0] for line in told[1:]]
+    told = user.is_told("train", "tiny.yaml", *TWO, "--trial", "none")
+    assert told.startswith("--trial 'none' matches 0 trials of tiny.yaml:")
+    assert all(trial_id in told for trial_id in ids)
+    assert user.is_told("train", "tiny.yaml", *TWO, "--trial", "").startswith("--trial '' matches")
+    assert [path.name for path in user.folder.iterdir()] == ["tiny.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("train", "none.yaml"), "none.yaml: no such file"),
+        (("sweep", "none.yaml"), "none.yaml: no such file"),
+        (("train", "."), ".: cannot be read: Is a directory"),
+        (("train", "tiny.yaml", "epochs"), "override 'epochs': must be key=value"),
+        (("sweep", "tiny.yaml", "seeds=[]"), "tiny.yaml with seeds=[]: seeds: must have at least"),
+        (("train", "tiny.yaml", "recipe.lr=1"), "tiny.yaml with recipe.lr=1: recipe: unknown key"),
+    ],
+)
+def test_a_mistake_ends_with_one_message(user: User, arguments: tuple[str, ...], told: str) -> None:
+    assert user.is_told(*arguments).startswith(told)
+    assert user.output == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("train",), "Missing argument 'EXPERIMENT.yaml'"),
+        (("tran", "tiny.yaml"), "No such command 'tran'"),
+        (("train", "tiny.yaml", "--trail", "x"), "No such option: --trail"),
+        (("evaluate", "x.pt", "--weights", "worst"), "'worst' is not one of 'best', 'last'"),
+    ],
+)
+def test_a_wrong_option_shows_the_usage(user: User, arguments: tuple[str, ...], told: str) -> None:
+    assert user.types(*arguments) == 2
+    assert told in user.errors
+    assert "Usage: " in user.errors
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:9", "nonsense://x", "sqlite:///broken.db", "sqlite:////proc/no/x.db"]
+)
+def test_a_store_that_cannot_be_used(user: User, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    (user.folder / "broken.db").write_bytes(b"no database" * 100)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    began = time.monotonic()
+    place = uri.removeprefix("sqlite:///")
+    assert place in user.is_told("train", "tiny.yaml")
+    assert place in user.is_told("compare", "tiny")
+    assert place in user.is_told("evaluate", "abc")
+    assert time.monotonic() - began < 30
+
+
+def test_runs_that_cannot_be_written(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    (user.folder / "runs").write_text("in the way", encoding="utf-8")
+    told = f"{user.folder}/runs: cannot be written (File exists); all output goes there"
+    assert user.is_told("train", "tiny.yaml") == told
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere.db")
+    assert user.is_told("train", "tiny.yaml") == told
+
+
+def test_data_that_is_not_there(user: User) -> None:
+    told = user.is_told("sweep", "tiny.yaml", "--dry-run", "dataset=cifar10")
+    assert told.startswith(f"{user.folder}/data/cifar-10-batches-py is not there")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (DataError("x is damaged"), 2, "switokd: x is damaged\n"),
+        (KeyboardInterrupt(), 130, "switokd: interrupted\n"),
+        (cli.typer.Exit(1), 1, ""),
+        (cli.typer.Exit(0), 0, ""),
+    ],
+)
+def test_how_a_command_ends_is_the_status(
+    user: User,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    status: int,
+    told: str,
+) -> None:
+    def load(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "load_experiment", load)
+    assert user.types("train", "tiny.yaml") == status
+    assert user.errors == told
+
+
+def test_an_error_of_ours_is_not_hidden(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object) -> None:
+        raise KeyError("a programmer's mistake")
+
+    monkeypatch.setattr(cli, "load_experiment", load)
+    with pytest.raises(KeyError):
+        cli.main(["train", "tiny.yaml"])
+
+
+def test_models_lists_the_zoo(user: User) -> None:
+    assert user.types("models") == 0
+    assert [line.split()[0] for line in user.output.splitlines() if "," in line] == list(MODELS)
+    assert "704,420" in user.output
+
+
+def test_help_fits_a_terminal_and_tells_each_command_in_full(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert user.types("--help") == 0
+    assert "..." not in user.output.partition("Commands:")[2]
+    for command in ("sweep", "train", "evaluate", "compare", "models"):
+        assert f"  {command} " in user.output
+    for command in ("sweep", "train", "evaluate", "compare", "models"):
+        assert user.types(command, "--help") == 0
+        assert all(len(line) <= 80 for line in user.output.splitlines())
+        assert "Usage: " in user.output
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on_from_its_checkpoint(user: User) -> None:
+    command = [sys.executable, "-c", "from switokd.cli import main; main()", "train", "tiny.yaml"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    first = subprocess.Popen(
+        [*command, "recipe.epochs=200"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert first.stdout is not None
+    while not (line := first.stdout.readline()).startswith("epoch 1/"):
+        assert line, first.communicate()[1]
+    first.send_signal(signal.SIGINT)
+    _, errors = first.communicate(timeout=120)
+    assert first.returncode == 130
+    assert errors.splitlines()[-2:] == [
+        "a checkpoint is kept: the same command goes on from it",
+        "switokd: interrupted",
+    ]
+    assert "Traceback" not in errors
+    client = MlflowClient(f"sqlite:///{user.folder}/runs/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
+    assert run.info.status == "KILLED"
+    second = subprocess.Popen(
+        [*command, "recipe.epochs=200"], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert second.stdout is not None
+    epochs = (line for line in second.stdout if line.startswith("epoch "))
+    assert not next(epochs).startswith("epoch 1/")
+    second.kill()
+    second.communicate()

@@ -1,0 +1,138 @@
+"""Which changes make another trial, and which do not. Renew the pinned ids by running this file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import yaml
+from pydantic import create_model
+
+from switokd.experiment import load_experiment
+from switokd.identity import AddedLater, content_id, identity
+from switokd.spec import Recipe, TrialSpec
+
+ROOT = Path(__file__).parent.parent
+QUICKSTART = ROOT / "experiments" / "quickstart.yaml"
+PINNED = Path(__file__).parent / "golden" / "quickstart_ids.txt"
+RENEW = "# renew: .venv/bin/python -m tests.test_identity"
+
+
+def quickstart_ids() -> list[str]:
+    return [f"{trial.trial_id} {trial.label}" for trial in load_experiment(QUICKSTART).trials]
+
+
+def a_trial(**changes: Any) -> TrialSpec:
+    spec = {
+        "experiment": "one",
+        "dataset": "digits",
+        "networks": {"T1": {"model": "wrn_16_2"}, "S1": {"model": "wrn_16_1"}},
+        "method": {"name": "switokd"},
+        "recipe": {"epochs": 4, "milestones": [2]},
+    }
+    return TrialSpec.model_validate(spec | changes)
+
+
+def test_the_quickstart_keeps_its_ids() -> None:
+    pinned = PINNED.read_text(encoding="utf-8").splitlines()
+    assert pinned[0] == RENEW
+    assert quickstart_ids() == pinned[1:]
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"experiment": "another"},
+        {"resources": {"cpus": 1, "checkpoint_seconds": 5.0}},
+        {"temperature": 1},
+        {"seed": 0},
+        {"recipe": {"milestones": [2], "epochs": 4}},
+        {"recipe": {"epochs": 4, "milestones": [2], "batch_size": 128, "holdout": 0}},
+        {"networks": {"S1": {"model": "wrn_16_1"}, "T1": {"model": "wrn_16_2"}}},
+        {"networks": {"T1": {"momentum": 0.9, "model": "wrn_16_2"}, "S1": {"model": "wrn_16_1"}}},
+        {"method": {"name": "switokd", "settings": {"threshold": "adaptive", "alpha": 1}}},
+        {"dataset_path": None},
+    ],
+)
+def test_what_changes_no_result_changes_no_id(same: dict[str, Any]) -> None:
+    assert a_trial(**same).trial_id == a_trial().trial_id
+
+
+def test_what_changes_the_result_changes_the_id() -> None:
+    swapped = {"T1": {"model": "wrn_16_1"}, "S1": {"model": "wrn_16_2"}}
+    faster = {"T1": {"model": "wrn_16_2", "learning_rate": 0.2}, "S1": {"model": "wrn_16_1"}}
+    trials = [
+        a_trial(),
+        a_trial(dataset="mnist"),
+        a_trial(dataset_path="elsewhere"),
+        a_trial(networks=swapped),
+        a_trial(networks=faster),
+        a_trial(method={"name": "dml"}),
+        a_trial(method={"name": "switokd", "settings": {"threshold": 0.6}}),
+        a_trial(method={"name": "switokd", "settings": {"require_better_teacher": False}}),
+        a_trial(temperature=2),
+        a_trial(seed=1),
+        *(
+            a_trial(recipe={"epochs": 4, "milestones": [2], **change})
+            for change in (
+                {"epochs": 5},
+                {"batch_size": 64},
+                {"milestones": []},
+                {"milestones": [3]},
+                {"warmup_epochs": 1},
+                {"holdout": 0.1},
+                {"precision": "fp64"},
+                {"engine": "compiled"},
+                {"deterministic": True},
+                {"image_size": 8},
+                {"augmentation": "crop"},
+            )
+        ),
+    ]
+    ids = [trial.trial_id for trial in trials]
+    assert len(set(ids)) == len(ids)
+    assert all(len(trial_id) == 12 and int(trial_id, 16) >= 0 for trial_id in ids)
+
+
+def test_a_field_added_later_counts_only_when_it_is_used() -> None:
+    newer: Any = create_model(
+        "NewerRecipe",
+        __base__=Recipe,
+        momentum_decay=(Annotated[float, AddedLater(0.0)], 0.0),
+    )
+    old = content_id(Recipe(epochs=4))
+    assert content_id(newer(epochs=4)) == old
+    assert content_id(newer(epochs=4, momentum_decay=0.5)) != old
+    # a later change of the default must not rename the trials that ran under the first one
+    moved: Any = create_model(
+        "MovedRecipe",
+        __base__=Recipe,
+        momentum_decay=(Annotated[float, AddedLater(0.0)], 0.5),
+    )
+    assert content_id(moved(epochs=4)) != old
+    assert content_id(moved(epochs=4, momentum_decay=0.0)) == old
+
+
+def test_identity_is_plain_and_free_of_what_does_not_count() -> None:
+    counted = identity(a_trial(seed=3))
+    assert "experiment" not in counted
+    assert "resources" not in counted
+    assert "dataset_path" not in counted
+    assert counted["recipe"]["milestones"] == [2]
+    assert counted["temperature"] == 1
+    assert type(counted["temperature"]) is int
+
+
+def test_a_stated_choice_of_the_data_set_is_the_same_trial(tmp_path: Path) -> None:
+    data = yaml.safe_load(QUICKSTART.read_text(encoding="utf-8"))
+    data["recipe"].pop("image_size", None)
+    bare, stated = tmp_path / "bare.yaml", tmp_path / "stated.yaml"
+    bare.write_text(yaml.safe_dump(data), encoding="utf-8")
+    data["recipe"] |= {"image_size": 16, "augmentation": "none"}
+    stated.write_text(yaml.safe_dump(data), encoding="utf-8")
+    assert load_experiment(bare).trials == load_experiment(stated).trials
+
+
+if __name__ == "__main__":
+    PINNED.write_text("\n".join([RENEW, *quickstart_ids()]) + "\n", encoding="utf-8")

@@ -1,0 +1,79 @@
+"""How a machine is shared among trials."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from switokd.spec import Resources
+from switokd.validation import SpecError
+from tuning.placement import Placement, place
+
+
+@pytest.mark.parametrize(
+    ("resources", "trials", "cpus", "gpus", "expected"),
+    [
+        ({}, 10, 2, 0, Placement(1, 0, 2)),
+        ({}, 1, 8, 0, Placement(8, 0, 1)),
+        ({}, 3, 8, 0, Placement(2, 0, 3)),
+        ({}, 10, 16, 1, Placement(16, 1, 1)),
+        ({}, 10, 16, 4, Placement(4, 1, 4)),
+        ({"gpus": 0.25}, 10, 16, 1, Placement(4, 0.25, 4)),
+        ({"gpus": 0.1}, 100, 16, 1, Placement(1, 0.1, 10)),
+        ({"gpus": 0}, 10, 4, 1, Placement(1, 0, 4)),
+        ({"cpus": 3}, 10, 8, 0, Placement(3, 0, 2)),
+        ({"cpus": 1, "max_concurrent": 2}, 10, 8, 0, Placement(1, 0, 2)),
+        ({"max_concurrent": 1}, 10, 8, 0, Placement(8, 0, 1)),
+        ({"max_concurrent": 99}, 4, 2, 0, Placement(1, 0, 2)),
+        ({}, 0, 2, 0, Placement(2, 0, 1)),
+    ],
+)
+def test_shares_of_known_machines(
+    resources: dict[str, Any], trials: int, cpus: int, gpus: float, expected: Placement
+) -> None:
+    assert place(Resources(**resources), trials, cpus, gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ({"cpus": 3}, "resources.cpus: a trial asks for 3; this machine has 2"),
+        ({"gpus": 0.5}, "resources.gpus: a trial asks for 0.5; this machine has 0"),
+    ],
+)
+def test_a_trial_that_fits_nowhere(resources: dict[str, Any], told: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        place(Resources(**resources), 1, 2, 0)
+    assert str(raised.value) == told
+
+
+@given(
+    trials=st.integers(1, 500),
+    total_cpus=st.integers(1, 128),
+    total_gpus=st.integers(0, 8),
+    cpus=st.one_of(st.just("auto"), st.integers(1, 16)),
+    gpus=st.one_of(st.just("auto"), st.sampled_from([0.0, 0.1, 0.3, 0.5, 1.0])),
+    max_concurrent=st.one_of(st.none(), st.integers(1, 32)),
+)
+def test_no_machine_is_overfull(
+    trials: int,
+    total_cpus: int,
+    total_gpus: int,
+    cpus: Any,
+    gpus: Any,
+    max_concurrent: int | None,
+) -> None:
+    resources = Resources(cpus=cpus, gpus=gpus, max_concurrent=max_concurrent)
+    fits = (gpus == "auto" or gpus <= total_gpus) and (cpus == "auto" or cpus <= total_cpus)
+    if not fits:
+        with pytest.raises(SpecError):
+            place(resources, trials, total_cpus, total_gpus)
+        return
+    found = place(resources, trials, total_cpus, total_gpus)
+    assert 1 <= found.slots <= min(trials, max_concurrent or trials)
+    assert found.cpus >= 1
+    assert found.slots * found.cpus <= total_cpus
+    assert found.slots * found.gpus <= total_gpus + 1e-9

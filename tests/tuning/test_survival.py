@@ -1,0 +1,104 @@
+"""Real processes, killed, interrupted and cut off: no trial is lost, doubled or left open."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from switokd.checkpoint import CheckpointFolder
+from switokd.spec import TrialSpec
+from tests.tuning.workplace import Workplace, assert_same_weights, await_, small_experiment
+
+pytestmark = pytest.mark.slow
+
+# these measure time, which no two runs share
+TIMED = ("images_per_second", "train_seconds")
+
+
+def assert_as_if_undisturbed(workplace: Workplace, trial: TrialSpec) -> None:
+    """One finished run, with the weights, timeline and points of an undisturbed process."""
+    run = workplace.trial_runs(trial.experiment)[trial.trial_id]
+    assert run.info.status == "FINISHED"
+    alone, here = workplace.train_alone(trial), workplace.trial_folder(trial)
+    assert_same_weights(alone, here)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(alone / "timeline.parquet"), pd.read_parquet(here / "timeline.parquet")
+    )
+    assert _timeless(workplace.series(run)) == _timeless(_points(alone))
+
+
+def _points(folder: Path) -> dict[str, dict[int, float]]:
+    """Every point of a trial that was not tracked: they wait in its last checkpoint."""
+    state = CheckpointFolder(folder / "checkpoints").latest()
+    assert state is not None
+    series: dict[str, dict[int, float]] = {}
+    for name, value, step, _ in state["outbox"]:
+        assert step not in series.setdefault(name, {})
+        series[name][step] = value
+    return series
+
+
+def _timeless(series: dict[str, dict[int, float]]) -> dict[str, dict[int, float]]:
+    return {name: values for name, values in series.items() if name not in TIMED}
+
+
+def _interrupt(process: subprocess.Popen[str]) -> None:
+    """As a terminal does it: to the whole foreground group."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def test_killed_workers_killed_drivers_and_interrupts_lose_and_double_nothing(
+    workplace: Workplace,
+) -> None:
+    content = small_experiment(
+        name="hard",
+        methods=["dml", "switokd"],
+        recipe={"epochs": 5},
+        resources={"checkpoint_seconds": 0.4},
+    )
+    trials = workplace.write(content).trials
+    victim = trials[1]
+
+    def new_checkpoint() -> None:
+        before = workplace.checkpoints(victim)
+        await_(lambda: set(workplace.checkpoints(victim)) - set(before))
+
+    driver = workplace.start("sweep", workplace.file.name)
+    new_checkpoint()
+    worker = workplace.worker_pid(victim)
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
+    await_(lambda: workplace.worker_pid(victim) not in (worker, None))
+    new_checkpoint()
+    assert driver.poll() is None
+    driver.kill()
+    driver.wait()
+
+    worker = workplace.worker_pid(victim)
+    driver = workplace.start("sweep", workplace.file.name)
+    await_(lambda: workplace.worker_pid(victim) not in (worker, None))
+    new_checkpoint()
+    _interrupt(driver)
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130, output
+    assert {run.info.status for run in workplace.runs("hard")} == {"KILLED"}
+
+    worker = workplace.worker_pid(victim)
+    driver = workplace.start("sweep", workplace.file.name)
+    await_(lambda: workplace.worker_pid(victim) not in (worker, None))
+    _interrupt(driver)
+    _interrupt(driver)
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130, output
+    assert "Traceback" not in output
+
+    status, output = workplace.sweep()
+    assert status == 0, output
+    assert {run.info.status for run in workplace.runs("hard")} == {"FINISHED"}
+    for trial in trials:
+        assert_as_if_undisturbed(workplace, trial)

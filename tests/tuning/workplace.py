@@ -1,0 +1,163 @@
+"""A place to run real sweeps in: a folder, an experiment file, and the store that it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
+from switokd.experiment import Experiment, load_experiment
+from switokd.spec import TrialSpec
+from switokd.tracking import TRIAL_ID
+
+SWITOKD = [sys.executable, "-c", "from switokd.cli import main; main()"]
+RUN_ALONE = """
+import sys
+from pathlib import Path
+from switokd.spec import TrialSpec
+from switokd.train import run
+run(TrialSpec.model_validate_json(sys.argv[1]), runs=Path(sys.argv[2]), threads=1)
+"""
+
+
+class Workplace:
+    """A user's folder: what is started here finds its files, data and store here."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))},
+            "COLUMNS": "200",
+            "OMP_NUM_THREADS": "1",
+            **environment,
+        }
+        self.started: list[subprocess.Popen[str]] = []
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "experiment.yaml"
+
+    def write(self, content: dict[str, Any]) -> Experiment:
+        self.file.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return load_experiment(self.file)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A `switokd` of its own process group, like one in a shell's foreground."""
+        process = subprocess.Popen(
+            [*SWITOKD, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """The exit status and everything printed."""
+        process = self.start(*arguments)
+        output, _ = process.communicate(timeout=300)
+        return process.returncode, output
+
+    def sweep(self, *arguments: str) -> tuple[int, str]:
+        return self.run("sweep", self.file.name, *arguments)
+
+    def train_alone(self, trial: TrialSpec) -> Path:
+        """The folder of the trial, trained undisturbed in a fresh process on one thread."""
+        runs = self.folder / "alone"
+        subprocess.run(
+            [sys.executable, "-c", RUN_ALONE, trial.model_dump_json(), str(runs)],
+            cwd=self.folder,
+            env=self.environment,
+            check=True,
+            timeout=300,
+        )
+        return runs / trial.experiment / "trials" / trial.trial_id
+
+    def trial_folder(self, trial: TrialSpec) -> Path:
+        return self.folder / "runs" / trial.experiment / "trials" / trial.trial_id
+
+    def checkpoints(self, trial: TrialSpec) -> list[Path]:
+        return sorted((self.trial_folder(trial) / "checkpoints").glob("step-*.pt"))
+
+    def worker_pid(self, trial: TrialSpec) -> int | None:
+        """The process that trains or trained the trial."""
+        try:
+            pid: int = json.loads((self.trial_folder(trial) / "lock").read_text())["pid"]
+        except (OSError, ValueError):
+            return None
+        return pid
+
+    @property
+    def client(self) -> MlflowClient:
+        local = f"sqlite:///{self.folder / 'runs' / 'mlflow.db'}"
+        return MlflowClient(self.environment.get("MLFLOW_TRACKING_URI", local))
+
+    def runs(self, experiment: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+        found = self.client.get_experiment_by_name(experiment)
+        return list(self.client.search_runs([found.experiment_id], run_view_type=view))
+
+    def trial_runs(self, experiment: str) -> dict[str, Run]:
+        """The runs by trial id; fails where a trial has two."""
+        runs = [run for run in self.runs(experiment) if TRIAL_ID in run.data.tags]
+        by_id = {run.data.tags[TRIAL_ID]: run for run in runs}
+        assert len(by_id) == len(runs), "a trial has several runs"
+        return by_id
+
+    def series(self, run: Run) -> dict[str, dict[int, float]]:
+        """Every series as step -> value; fails where a step has two values."""
+        series = {}
+        for name in run.data.metrics:
+            points = self.client.get_metric_history(run.info.run_id, name)
+            series[name] = {point.step: point.value for point in points}
+            assert len(series[name]) == len(points), f"{name} has a step twice"
+        return series
+
+
+def await_(condition: Callable[[], Any], seconds: float = 90.0) -> Any:
+    """Wait until the condition gives something; fails after a while."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return value
+
+
+def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """The networks that a trial left in its folder, by file name."""
+    files = sorted((folder / "weights").glob("*.pt"))
+    return {path.name: torch.load(path, weights_only=True)["state_dict"] for path in files}
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    one, other = weights(first), weights(second)
+    assert one
+    assert one.keys() == other.keys()
+    for file, state in one.items():
+        for key, tensor in state.items():
+            assert torch.equal(tensor, other[file][key]), (file, key)
+
+
+def small_experiment(**changes: Any) -> dict[str, Any]:
+    """Digits, two small networks, seconds a trial."""
+    recipe = {"epochs": 1, "batch_size": 64, "learning_rate": 0.05, "image_size": 8}
+    return {
+        "name": "small",
+        "dataset": "digits",
+        "cohorts": [{"teachers": ["wrn_16_1"], "students": ["resnet20"]}],
+        "methods": ["vanilla", "dml", "switokd"],
+        "recipe": recipe | changes.pop("recipe", {}),
+        **changes,
+    }

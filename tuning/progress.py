@@ -1,0 +1,201 @@
+"""How a sweep goes: a live table in a terminal, plain lines in a log file."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from ray import tune
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from switokd.spec import TrialSpec
+
+LINES_EVERY_SECONDS = 15.0
+ENDED = ("finished", "failed")
+
+
+@dataclass
+class TrialProgress:
+    """What is known of one trial so far."""
+
+    trial: TrialSpec
+    state: str = "waiting"
+    last: dict[str, Any] = field(default_factory=dict)
+    started_at: float = 0.0
+    started_progress: float | None = None
+
+    @property
+    def share_done(self) -> float:
+        """0 to 1."""
+        return 1.0 if self.state in ENDED else float(self.last.get("progress", 0.0))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """From the pace since this process took the trial up."""
+        gained = self.share_done - (self.started_progress or 0.0)
+        if self.state != "running" or gained <= 0:
+            return None
+        return (time.monotonic() - self.started_at) * (1 - self.share_done) / gained
+
+
+class SweepProgress(tune.Callback):
+    """Follows Tune's events; a context manager, which holds the terminal's live table."""
+
+    def __init__(self, trials: list[TrialSpec], console: Console) -> None:
+        self.trials = {trial.trial_id: TrialProgress(trial) for trial in trials}
+        self.failures: dict[str, str] = {}
+        self.out_of_memory: set[str] = set()
+        self._console = console
+        self._began = time.monotonic()
+        self._printed = self._began
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> SweepProgress:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune saves its callbacks to restore them; this one belongs to its terminal
+        return {}
+
+    def unfinished(self, trials: list[TrialSpec]) -> bool:
+        """Whether any of these trials has neither finished nor failed."""
+        return any(self.trials[trial.trial_id].state not in ENDED for trial in trials)
+
+    def _of(self, trial: Any) -> TrialProgress:
+        return self.trials[trial.config["choice"]["trial_id"]]
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        progress = self._of(trial)
+        if progress.state == "running":
+            self._say("again", progress, "its worker ended: it goes on from its checkpoint")
+        elif progress.state == "failed":
+            self._say("again", progress, "alone on its device")
+            self.failures.pop(progress.trial.trial_id, None)
+        progress.state = "running"
+        progress.started_at = time.monotonic()
+        progress.started_progress = None
+        self._refresh()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        progress = self._of(trial)
+        for notice in result.get("notices", ()):
+            self._say("note", progress, notice)
+        if "failure" in result:
+            self.failures[progress.trial.trial_id] = result["failure"]
+            if result["out_of_memory"]:
+                self.out_of_memory.add(progress.trial.trial_id)
+            return
+        progress.last.pop("waiting", None)
+        if "progress" in result and progress.started_progress is None:
+            # the pace counts from the first report on: before it lie imports and a resume
+            progress.started_progress = result["progress"]
+            progress.started_at = time.monotonic()
+        progress.last |= result
+        self._refresh()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        progress = self._of(trial)
+        self._end(progress, self.failures.get(progress.trial.trial_id))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        progress = self._of(trial)
+        error = trial.get_pickled_error()
+        reason = f"its worker died again and again; at last: {error}"
+        self.failures[progress.trial.trial_id] = reason
+        self._end(progress, reason)
+
+    def _end(self, progress: TrialProgress, failure: str | None) -> None:
+        progress.state = "failed" if failure else "finished"
+        self._say(progress.state, progress, failure.strip() if failure else _in_words(progress))
+        self._refresh()
+
+    def _say(self, what: str, progress: TrialProgress, words: str) -> None:
+        """One line that stays; its columns are aligned where labels are of ordinary length."""
+        done = sum(p.state in ENDED for p in self.trials.values())
+        total = str(len(self.trials))
+        trial = progress.trial
+        line = f"{what:8} {done:{len(total)}}/{total}  {trial.trial_id}  {trial.label:36}  {words}"
+        self._console.print(Text(line.rstrip()), soft_wrap=True)
+
+    def _refresh(self) -> None:
+        if self._console.is_terminal:
+            self._live.update(self._table(), refresh=True)
+        elif time.monotonic() - self._printed > LINES_EVERY_SECONDS:
+            self._printed = time.monotonic()
+            for progress in self.trials.values():
+                if progress.state == "running":
+                    self._say("running", progress, _in_words(progress))
+            self._console.print(Text(self._counts()), soft_wrap=True)
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("trial", overflow="fold")
+        for heading in ("epoch", "S1 top-1 %", "gap", "expert", "time left"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for progress in self.trials.values():
+            if progress.state == "running":
+                values = _values(progress)
+                table.add_row(
+                    progress.trial.label,
+                    *(values.get(key, "-") for key in ("epoch", "top-1", "gap", "expert", "left")),
+                )
+        return Group(table, Text(self._counts(), style="dim"))
+
+    def _counts(self) -> str:
+        states = [progress.state for progress in self.trials.values()]
+        counts = [
+            f"{states.count(state)} {state}"
+            for state in ("finished", "failed", "running", "waiting")
+            if states.count(state)
+        ]
+        elapsed = time.monotonic() - self._began
+        done = sum(progress.share_done for progress in self.trials.values())
+        line = f"{', '.join(counts)} after {_clock(elapsed)}"
+        if done:
+            line += f", about {_clock(elapsed * (len(states) - done) / done)} left"
+        return line
+
+
+def _in_words(progress: TrialProgress) -> str:
+    if "waiting" in progress.last:
+        return f"waits: {progress.last['waiting']}"
+    return "  ".join(f"{key} {value}" for key, value in _values(progress).items()) or "starting"
+
+
+def _values(progress: TrialProgress) -> dict[str, str]:
+    last, values = progress.last, {}
+    if "epoch" in last and progress.state == "running":
+        values["epoch"] = f"{last['epoch']}/{last['epochs']}"
+    if "val_top1" in last:
+        values["top-1"] = f"{last['val_top1']:.2f}"
+    if "gap" in last:
+        values["gap"] = f"{last['gap']:.3f}"
+        values["expert"] = f"{100 * last['expert']:.0f}%"
+    if progress.seconds_left is not None:
+        values["left"] = _clock(progress.seconds_left)
+    elif progress.state == "finished" and "train_seconds" in last:
+        values["trained"] = _clock(last["train_seconds"])
+    return values
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,131 @@
+"""Ray Tune, told what it needs to know: start it, run trials on reused actors, stop it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+
+from switokd.spec import TrialSpec
+from switokd.tracking import Store
+from switokd.validation import SpecError
+from tuning.placement import Placement
+from tuning.progress import SweepProgress
+from tuning.worker import TrialWorker
+
+# a machine that is taken away costs one try; a trial that kills its worker each time must end
+WORKER_DEATHS_SURVIVED = 5
+# what a worker needs of the driver's environment, also on another machine
+WORKER_ENVIRONMENT = ("SWITOKD_DATA",)
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What there is to schedule on, all nodes together."""
+
+    cpus: int
+    gpus: float
+    nodes: int
+
+
+@contextmanager
+def ray_session() -> Iterator[Machines]:
+    """A Ray to schedule on: the cluster of RAY_ADDRESS, else one of our own.
+
+    Raises SpecError where the cluster does not answer.
+    """
+    # a Ray of our own has no dashboard; a cluster has settled that for itself
+    own: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+    try:
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **own)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = os.environ.get("RAY_ADDRESS") or "this machine"
+        raise SpecError(f"no Ray at {where} (RAY_ADDRESS): {error}") from None
+    try:
+        resources = ray.cluster_resources()
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        yield Machines(
+            int(resources.get("CPU", 1)), float(resources.get("GPU", 0)), max(1, len(alive))
+        )
+    finally:
+        ray.shutdown()
+
+
+def run_trials(
+    trials: list[TrialSpec],
+    store: Store,
+    runs: Path,
+    placement: Placement,
+    progress: SweepProgress,
+) -> None:
+    """Train `trials`, as many at once as there are slots; returns when all have ended.
+
+    Raises KeyboardInterrupt after Tune has stopped the trials where the user interrupts.
+    """
+    folder = runs / trials[0].experiment / "ray"
+    choices = [
+        {
+            "trial_id": trial.trial_id,
+            "trial": trial.model_dump_json(),
+            "store": astuple(store),
+            "runs": str(runs),
+            "threads": placement.cpus,
+            "environment": {k: os.environ[k] for k in WORKER_ENVIRONMENT if k in os.environ},
+        }
+        for trial in trials
+    ]
+    trainable = tune.with_resources(TrialWorker, {"cpu": placement.cpus, "gpu": placement.gpus})
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"choice": tune.grid_search(choices)},
+        tune_config=tune.TuneConfig(
+            reuse_actors=True,
+            max_concurrent_trials=placement.slots,
+            trial_name_creator=trial_id,
+            trial_dirname_creator=trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=tune.FailureConfig(max_failures=WORKER_DEATHS_SURVIVED),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[progress],
+            verbose=0,
+        ),
+    )
+    # a dead worker is told of by the progress table, in one line
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    try:
+        with terminated_like_interrupted():
+            tuner.fit()
+    finally:
+        # Tune's own records: we find everything by the trials' ids
+        shutil.rmtree(folder, ignore_errors=True)
+    if progress.unfinished(trials):
+        # Tune keeps the first interrupt to itself: it stops the trials and returns
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """While the block runs, SIGTERM (a machine that is taken away) stops as orderly as Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def trial_id(trial: Trial) -> str:
+    """Tune's name for a trial is its content id."""
+    return str(trial.config["choice"]["trial_id"])

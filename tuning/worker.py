@@ -1,0 +1,168 @@
+"""What runs on a worker: one trial after another in a reused process, each by its id.
+
+Tune decides when and where; a trial's identity, checkpoints and points are `switokd.session`'s.
+Nothing a trial does raises into Tune: a failed trial is a result, a dead process is Tune's to
+start again, and the new one resumes by the trial's id.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from switokd.lock import HeldError
+from switokd.session import FINISH_PATIENCE_SECONDS, TrialSession, failure_reason
+from switokd.spec import TrialSpec
+from switokd.tracking import SilentStoreError, Store, TrialTracker
+from switokd.trainer import EpochReport
+
+# a step is long enough to keep Tune's bookkeeping small and short enough to stop within
+STEP_SECONDS = 2.0
+# a worker whose driver was killed lives on for some seconds, and holds its trial
+HELD_PATIENCE_SECONDS = 60.0
+
+
+class TrialWorker(tune.Trainable):
+    """Trains the trial of its config; reused for the next one without a new process.
+
+    config["choice"]: `trial` (a TrialSpec in JSON), `store` (uri, experiment and sweep run), `runs`
+    (the absolute folder), `threads` (of torch), `environment` (variables of the driver's).
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._session: TrialSession | None = None
+        self._notices = NoticeHandler(logging.WARNING)
+        logging.getLogger("switokd").addHandler(self._notices)
+        self._take(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._leave()
+        self._take(new_config)
+        return True
+
+    def _take(self, config: dict[str, Any]) -> None:
+        self._config = config["choice"]
+        self._waiting_since: float | None = None
+        os.environ.update(self._config["environment"])
+
+    def step(self) -> dict[str, Any]:
+        try:
+            progress = self._advance()
+            self._waiting_since = None
+        except (HeldError, SilentStoreError) as error:
+            progress = self._wait(error)
+        except Exception as error:
+            progress = self._fail(error)
+        return progress | {"notices": self._notices.take()}
+
+    def _advance(self) -> dict[str, Any]:
+        session = self._session or self._begin()
+        stop_at = time.monotonic() + STEP_SECONDS
+        report = None
+        while not session.trainer.done and (left := stop_at - time.monotonic()) > 0:
+            report = session.advance(left) or report
+        progress = describe_progress(session, report)
+        if session.trainer.done:
+            result = session.finish(STEP_SECONDS)
+            self._leave()
+            progress |= {"done": True, "run_id": result.run_id}
+        return progress
+
+    def _begin(self) -> TrialSession:
+        trial = TrialSpec.model_validate_json(self._config["trial"])
+        tracker = TrialTracker(
+            Store(*self._config["store"]),
+            trial,
+            tags={"switokd.host": os.uname().nodename},
+        )
+        self._session = TrialSession(
+            trial,
+            runs=Path(self._config["runs"]),
+            tracker=tracker,
+            threads=self._config["threads"],
+        )
+        return self._session
+
+    def _wait(self, error: HeldError | SilentStoreError) -> dict[str, Any]:
+        """What may pass is tried again in the next step, so that Tune can stop the trial."""
+        now = time.monotonic()
+        self._waiting_since = self._waiting_since or now
+        held = isinstance(error, HeldError)
+        if now - self._waiting_since > (HELD_PATIENCE_SECONDS if held else FINISH_PATIENCE_SECONDS):
+            return self._fail(error)
+        if held:
+            time.sleep(STEP_SECONDS / 2)
+        return {"done": False, "waiting": str(error)}
+
+    def _fail(self, error: Exception) -> dict[str, Any]:
+        self._leave(error)
+        return {
+            "done": True,
+            "failure": failure_reason(error),
+            "out_of_memory": isinstance(error, torch.OutOfMemoryError),
+        }
+
+    def _leave(self, error: BaseException | None = None) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.__exit__(type(error) if error else None, error, None)
+            if torch.cuda.is_available():
+                # other workers share the device
+                torch.cuda.empty_cache()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Nothing for Tune to keep: the trial's own checkpoint is found by its id."""
+        if self._session is not None:
+            self._session.checkpoint()
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Resuming happens in `_begin`, from the trial's own checkpoint."""
+
+    def cleanup(self) -> None:
+        """Tune stops the trial: leave a checkpoint and a run marked KILLED."""
+        self._leave()
+
+
+class NoticeHandler(logging.Handler):
+    """Collects what the driver should tell the user."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(record.getMessage())
+
+    def take(self) -> list[str]:
+        """The lines since the last call."""
+        taken, self._lines = self._lines, []
+        return taken
+
+
+def describe_progress(session: TrialSession, report: EpochReport | None) -> dict[str, Any]:
+    """What the table of trials shows: epochs, seconds, accuracy of S1, gap and expert share."""
+    trainer = session.trainer
+    seconds = trainer.train_seconds + trainer.epoch_seconds
+    progress: dict[str, Any] = {
+        "done": False,
+        "epoch": trainer.epoch,
+        "epochs": trainer.epochs,
+        "progress": trainer.step / trainer.total_steps,
+        "train_seconds": seconds,
+    }
+    if report is not None:
+        progress["val_top1"] = report.scores["S1"].top1
+    links = trainer.timeline.links
+    if links and trainer.step:
+        last = min(trainer.step, trainer.data.steps_per_epoch)
+        switches = [trainer.timeline.switch(link) for link in links]
+        progress["gap"] = sum(float(s["gap"][-last:].mean()) for s in switches) / len(links)
+        progress["expert"] = sum(float(s["expert"].mean()) for s in switches) / len(links)
+    return progress
