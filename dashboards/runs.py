@@ -41,7 +41,8 @@ TRIAL_COLUMNS = (
     *("dataset", "temperature", "seed"),
 )
 
-PAGE = 1000
+# small enough for a busy server to answer each within its time
+PAGE = 250
 # a server answers several histories at once
 HISTORY_READERS = 8
 

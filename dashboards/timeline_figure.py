@@ -64,7 +64,9 @@ def timeline_figure(
     )
     figure.update_yaxes(title_text="top-1 (%)", row=3, col=1)
     figure.update_xaxes(title_text="training step", row=3, col=1)
-    figure.update_xaxes(range=[points["step"].min() - 1, points["step"].max()])
+    first, last = points["step"].min() - 1, points["step"].max()
+    # the last epoch stands at the last step: room for its marker
+    figure.update_xaxes(range=[first, last + 0.008 * (last - first)])
     return figure
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -13,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from switokd import cli_data
 from switokd.data import DATASETS, DataError
 from switokd.experiment import Experiment, load_experiment
 from switokd.models import MODELS
@@ -43,8 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Pack and check image data.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+app.add_typer(cli_data.app, name="data")
 
 ExperimentFile = Annotated[
     Path, typer.Argument(metavar="EXPERIMENT.yaml", help="what to train", show_default=False)
@@ -274,22 +277,32 @@ def compare(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="write the comparison as CSV")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write it with its figures as one page")
+    ] = None,
     latex: Annotated[
         Path | None, typer.Option(metavar="FILE", help="write it as a LaTeX table")
     ] = None,
 ) -> None:
     """Compare teacher-student pairs, from what is tracked."""
     frame = _print_comparison(experiment, baseline)
+    from dashboards.report import write_report
+    from dashboards.runs import Store
     from dashboards.tables import comparison_csv, latex_table
 
     for path, render in ((csv, comparison_csv), (latex, latex_table)):
         if path is not None:
-            _write(path, render(frame))
+            with _writing(path):
+                path.write_text(render(frame), encoding="utf-8")
+    if html is not None:
+        with _writing(html):
+            write_report(Store(), html, experiment, baseline)
 
 
-def _write(path: Path, content: str) -> None:
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        path.write_text(content, encoding="utf-8")
+        yield
     except OSError as error:
         raise SpecError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -308,6 +321,45 @@ def _print_comparison(experiment: str | None, baseline: str | None) -> Any:
         raise SpecError(str(error)) from None
     print_comparison(frame, console, comparison_notes(trials))
     return frame
+
+
+@app.command()
+def explain(
+    run_id: Annotated[str, typer.Argument(help="an MLflow run", show_default=False)],
+    images: Annotated[int, typer.Option(min=1, max=50, help="how many to show")] = 8,
+    weights: Annotated[
+        WhichWeights, typer.Option(help="of its best or its last epoch")
+    ] = WhichWeights.best,
+) -> None:
+    """Show where teacher and student look (Grad-CAM); logged to the run."""
+    paths = _fetch_weights(run_id, None, weights)
+    from dashboards import heat_maps
+    from switokd import explain as grad_cam
+    from switokd import tracking
+    from switokd.train import choose_device
+    from switokd.weights import read_weights
+
+    stored = {name: read_weights(path) for name, path in paths.items()}
+    explanation = grad_cam.explain(stored, images, choose_device("auto"))
+    names = {name: f"{name} {model}" for name, model in explanation.models.items()}
+    overlays = heat_maps.overlay_figure(
+        explanation.images, explanation.maps, names, explanation.classes
+    )
+    surfaces = heat_maps.surface_figure(explanation.maps, names, explanation.classes)
+    numbers = explanation.numbers()
+    folder = RUNS.absolute() / "explain" / run_id
+    files = {
+        "heat_maps.png": heat_maps.png(overlays),
+        "surfaces.html": heat_maps.surface_page(surfaces).encode(),
+        "agreement.json": json.dumps(numbers, indent=2).encode(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    tracking.log_files(run_id, [folder / name for name in files], tracking.EXPLAIN_FOLDER)
+    for name, value in numbers.items():
+        console.print(f"{name:28} {value:.4g}", highlight=False)
+    console.print(f"in the run's artifacts and in {folder}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from switokd.switching import full_precision
+
 CALIBRATION_BINS = 15
 
 
@@ -43,6 +45,8 @@ def calibration_error(logits: Tensor, targets: Tensor) -> float:
     """
     confidence, predicted = torch.softmax(logits.double(), dim=1).max(dim=1)
     correct = (predicted == targets).double()
+    # not a number, where the weights diverged, counts as no confidence at all
+    confidence = confidence.nan_to_num()
     # confidence 1/15 exactly belongs to the lower bin: bins are open below
     bins = (confidence * CALIBRATION_BINS).ceil().clamp(1, CALIBRATION_BINS).long() - 1
     excess = torch.zeros(CALIBRATION_BINS, dtype=torch.float64, device=logits.device)
@@ -83,9 +87,5 @@ def predict(
     finally:
         for name, network in networks.items():
             network.train(modes[name])
-    stacked = {name: torch.cat(parts) for name, parts in logits.items()}
-    reduced = (torch.bfloat16, torch.float16)
-    return (
-        {name: z.float() if z.dtype in reduced else z for name, z in stacked.items()},
-        torch.cat(targets),
-    )
+    whole = {name: full_precision(torch.cat(parts)) for name, parts in logits.items()}
+    return whole, torch.cat(targets)

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, Strict, ValidationError, field_validator, model_validator
 
 from switokd.data import DATASETS, describe
 from switokd.data.source import StreamSource
@@ -43,6 +43,9 @@ from switokd.yaml_file import apply_override, read_mapping
 
 # these take a list as their single value: there, an axis is a list of lists
 LIST_VALUED = frozenset({"milestones"})
+
+SMOKE_EPOCHS = 2
+SMOKE_BATCH = 16
 
 
 class FileRecipe(Recipe, Optimization):
@@ -134,6 +137,7 @@ class Experiment(Frozen):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     recipe: Annotated[tuple[FileRecipe, ...], Field(min_length=1)]
     resources: Resources = Resources()
+    smoke: Annotated[bool, Strict()] = False
 
     @field_validator("recipe", mode="before")
     @classmethod
@@ -187,6 +191,18 @@ class Experiment(Frozen):
                     )
         return self
 
+    def smoke_form(self) -> Experiment:
+        """The same road in about a minute: stand-in images, two epochs, one seed, its own name."""
+        recipes = []
+        for recipe in self.recipe:
+            small = {"epochs": SMOKE_EPOCHS, "batch_size": SMOKE_BATCH, "warmup_epochs": 0}
+            milestones = recipe.milestones[:1] and (SMOKE_EPOCHS,)
+            recipes.append(recipe.model_copy(update=small | {"milestones": milestones}))
+        return self.model_copy(
+            update={"name": f"{self.name}-smoke", "seeds": self.seeds[:1]}
+            | {"recipe": tuple(dict.fromkeys(recipes))}
+        )
+
     @cached_property
     def trials(self) -> tuple[TrialSpec, ...]:
         """Every trial once, in the file's order, the seeds innermost."""
@@ -222,6 +238,7 @@ class Experiment(Frozen):
                 experiment=self.name,
                 dataset=self.dataset.name,
                 dataset_path=self.dataset.path,
+                stand_in=self.smoke,
                 networks=group,
                 method=method,
                 temperature=temperature if method.resolved.uses_temperature else 1.0,
@@ -299,6 +316,8 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experime
         apply_override(data, override)
     try:
         experiment = Experiment.model_validate(data)
+        if experiment.smoke:
+            experiment = experiment.smoke_form()
         _ = experiment.trials
     except ValidationError as error:
         lines = str(field_error(error)).splitlines()

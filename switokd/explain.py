@@ -59,12 +59,12 @@ class Explanation:
     agreements: list[LinkAgreement]
 
     def numbers(self) -> dict[str, float]:
-        """The agreements under one name each: `peak_overlap T1-S1`."""
+        """The agreements under one name each, `peak_overlap T1-S1`, where there are any."""
         return {
             f"{quantity} {link.teacher}-{link.student}": value
             for link in self.agreements
             for quantity, value in asdict(link).items()
-            if quantity not in ("teacher", "student")
+            if quantity not in ("teacher", "student") and not math.isnan(value)
         }
 
 

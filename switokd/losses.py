@@ -12,7 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from switokd.switching import SwitchState, Threshold, label_distance, switch_from_probabilities
+from switokd.switching import (
+    SwitchState,
+    Threshold,
+    full_precision,
+    label_distance,
+    switch_from_probabilities,
+)
 
 
 def kl_divergence(target_log_probabilities: Tensor, log_probabilities: Tensor) -> Tensor:
@@ -29,7 +35,7 @@ class Predictions:
     """What a cohort says about one batch: log-probabilities at tau, losses, links.
 
     `logits` are (B, K) by network name, `targets` the labels (B,). Half-precision logits are taken
-    to float32 first: the distances and the gap are differences of nearly equal numbers.
+    to float32 first.
     """
 
     def __init__(
@@ -37,10 +43,7 @@ class Predictions:
     ) -> None:
         self.targets = targets
         self.temperature = temperature
-        self.logits = {
-            name: z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
-            for name, z in logits.items()
-        }
+        self.logits = {name: full_precision(z) for name, z in logits.items()}
         self.log_probabilities = {
             name: F.log_softmax(z if temperature == 1 else z / temperature, dim=1)
             for name, z in self.logits.items()

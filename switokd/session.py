@@ -262,6 +262,7 @@ class TrialSession:
             "num_classes": self.trainer.data.num_classes,
             "dataset": self.trial.dataset,
             "dataset_path": self.trial.dataset_path,
+            "stand_in": self.trial.stand_in,
             "image_size": self.trial.recipe.image_size,
             "precision": self.trial.recipe.precision,
         }

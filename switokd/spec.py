@@ -153,6 +153,7 @@ class TrialSpec(Frozen):
     experiment: Annotated[Name, NotIdentity()]
     dataset: Text
     dataset_path: Annotated[Text | None, AddedLater(None)] = None
+    stand_in: Annotated[bool, Strict(), AddedLater(False)] = False
     networks: dict[str, NetworkSpec]
     method: MethodSpec
     temperature: Temperature = 1.0
@@ -226,6 +227,8 @@ class TrialSpec(Frozen):
         }
         if self.dataset_path is not None:
             flat["dataset_path"] = self.dataset_path
+        if self.stand_in:
+            flat["stand_in"] = "true"
         groups = {"method": self.method.settings, "recipe": self.recipe.model_dump()}
         groups |= {name: network.model_dump() for name, network in self.networks.items()}
         for group, values in groups.items():

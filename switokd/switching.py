@@ -30,6 +30,11 @@ class SwitchState(NamedTuple):
     expert: Tensor
 
 
+def full_precision(logits: Tensor) -> Tensor:
+    """Half-precision logits in float32: the gap is a difference of nearly equal numbers."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
 def label_distance(probabilities: Tensor, targets: Tensor) -> Tensor:
     """|| p - y ||_1 averaged over the batch, for probabilities (B, K) and labels (B,).
 
@@ -78,8 +83,10 @@ def switch_state(
     "adaptive" (delta) or a fixed number in the gap's range [0, 2]; `require_better_teacher` is the
     guard of the authors' code: expert mode only where the teacher is nearer to the labels.
     """
-    student = torch.softmax(student_logits / temperature, dim=1)
-    teacher = torch.softmax(teacher_logits / temperature, dim=1)
+    student, teacher = (
+        torch.softmax(full_precision(logits) / temperature, dim=1)
+        for logits in (student_logits, teacher_logits)
+    )
     return switch_from_probabilities(
         student,
         teacher,

@@ -45,6 +45,7 @@ RUN_NAME = "mlflow.runName"
 TIMELINE_FILE = "timeline.parquet"
 SPEC_FILE = "spec.yaml"
 WEIGHTS_FOLDER = "weights"
+EXPLAIN_FOLDER = "explain"
 
 METRICS_PER_CALL = 1000
 LONGEST_REASON = 5000
@@ -273,6 +274,16 @@ def fetch_weights(run_id: str, network: str | None, which: str) -> dict[str, Pat
             f"run {run_id!r} in {uri} has no {which} {wanted}; it has: {', '.join(found) or 'none'}"
         )
     return paths
+
+
+def log_files(run_id: str, files: Sequence[Path], folder: str) -> None:
+    """Log files to a run that has ended. Raises TrackingError."""
+    uri = default_uri()
+    try:
+        for path in files:
+            client(uri).log_artifact(run_id, str(path), folder)
+    except Exception as error:
+        raise _unusable(uri, error) from None
 
 
 class TrialTracker:

@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
-from switokd.data import open_pipeline
+from switokd.data import Pipeline, open_pipeline
 from switokd.methods import build_method
 from switokd.models import build_model
 from switokd.models.initialization import initialize
@@ -72,17 +72,7 @@ def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
         **trial.method.settings,
     )
     recipe = trial.recipe
-    data = open_pipeline(
-        trial.dataset,
-        batch_size=recipe.batch_size,
-        seed=trial.seed,
-        holdout=recipe.holdout,
-        image_size=recipe.image_size,
-        augmentation=recipe.augmentation,
-        views=method.views,
-        device=device,
-        path=trial.dataset_path,
-    )
+    data = open_data(trial, device, method.views)
     networks = build_networks(trial, data.num_classes, device)
     optimizers = {
         name: build_optimizer(networks[name], spec, device) for name, spec in trial.networks.items()
@@ -99,6 +89,22 @@ def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
         device=device,
         precision=recipe.precision,
         evaluation_split="holdout" if recipe.holdout else "test",
+    )
+
+
+def open_data(trial: TrialSpec, device: torch.device | str = "cpu", views: int = 1) -> Pipeline:
+    """The data of a trial; raises DataError for what is missing, damaged or not allowed."""
+    return open_pipeline(
+        trial.dataset,
+        batch_size=trial.recipe.batch_size,
+        seed=trial.seed,
+        holdout=trial.recipe.holdout,
+        image_size=trial.recipe.image_size,
+        augmentation=trial.recipe.augmentation,
+        views=views,
+        device=device,
+        path=trial.dataset_path,
+        stand_in=trial.stand_in,
     )
 
 

@@ -7,7 +7,9 @@ pause travel to the host, so that nothing waits for a decision before the first 
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -20,7 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from switokd.evaluation import Scores, agreement, predict, score
 from switokd.losses import Predictions
 from switokd.methods.base import CohortStep, Link, Method
-from switokd.timeline import Timeline
+from switokd.timeline import DivergedError, Timeline
 
 Images = Tensor | tuple[Tensor, ...]
 
@@ -128,8 +130,11 @@ class Trainer:
             self.method.refresh(Predictions(*self._predict("holdout")))
         if not self._train(go_on):
             return None
-        for scheduler in self.schedulers.values():
-            scheduler.step()
+        with warnings.catch_warnings():
+            # a teacher may pause for a whole epoch; its schedule goes on all the same
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            for scheduler in self.schedulers.values():
+                scheduler.step()
         self.epoch += 1
         self.step_in_epoch = 0
         report = self._report(rates)
@@ -142,16 +147,18 @@ class Trainer:
         if self.step_in_epoch:
             # the epoch in progress is drawn again, and its first steps skipped
             self.data.load_state_dict(self.data.state_dict())
-        before, started = self.epoch_seconds, time.perf_counter()
+        started = time.perf_counter() - self.epoch_seconds
         for images, targets in self.data.train_epoch(self.step_in_epoch):
             self.train_step(images, targets)
             self.step_in_epoch += 1
             if go_on is not None and self.step_in_epoch < self.data.steps_per_epoch:
-                self.epoch_seconds = before + time.perf_counter() - started
+                self.epoch_seconds = time.perf_counter() - started
                 if not go_on():
                     return False
+                # saving is not training
+                started = time.perf_counter() - self.epoch_seconds
         self.timeline.flush()
-        self.epoch_seconds = before + time.perf_counter() - started
+        self.epoch_seconds = time.perf_counter() - started
         self.train_seconds += self.epoch_seconds
         return True
 
@@ -212,6 +219,9 @@ class Trainer:
     def _report(self, learning_rates: dict[str, float]) -> EpochReport:
         scores, agreements = self.evaluate(self.evaluation_split)
         for name, result in scores.items():
+            # the last update of an epoch shows in no training loss of that epoch
+            if not math.isfinite(result.loss):
+                raise DivergedError(self.step, name, result.loss)
             if result.top1 > self.best[name].top1:
                 weights = self.networks[name].state_dict()
                 copies = {key: value.to("cpu", copy=True) for key, value in weights.items()}

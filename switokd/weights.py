@@ -29,6 +29,7 @@ class StoredNetwork:
     dataset: str
     state_dict: dict[str, Tensor]
     dataset_path: str | None = None
+    stand_in: bool = False
     image_size: int | None = None
     precision: str = "fp32"
 
@@ -73,7 +74,11 @@ def read_weights(path: Path, model: str | None = None, dataset: str | None = Non
 
 def _data_and_precision(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """What else a file of ours says; one that says nothing of it gets the defaults."""
-    allowed: dict[str, tuple[type, ...]] = {"dataset_path": (str,), "image_size": (int,)}
+    allowed: dict[str, tuple[type, ...]] = {
+        "dataset_path": (str,),
+        "stand_in": (bool,),
+        "image_size": (int,),
+    }
     said = {key: content[key] for key in (*allowed, "precision") if content.get(key) is not None}
     for key, value in said.items():
         known = value in PRECISIONS if key == "precision" else isinstance(value, allowed[key])
@@ -135,6 +140,7 @@ def open_test_data(stored: StoredNetwork, device: torch.device) -> Pipeline:
         image_size=stored.image_size,
         device=device,
         path=stored.dataset_path,
+        stand_in=stored.stand_in,
     )
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -380,43 +377,3 @@ def test_an_override_that_is_none(file: Path, override: str, told: str) -> None:
 def test_a_wrong_override_is_told_like_a_wrong_file(file: Path) -> None:
     assert complaint(file, "recipe.epochs=0") == "recipe.epochs: must be at least 1 (found 0)"
     assert complaint(file, "recipe.a.b=0").startswith("recipe: unknown key 'a'")
-
-
-def run_in_new_process(script: str, folder: Path) -> None:
-    answer = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr
-
-
-def test_checking_a_file_loads_nothing_heavy(file: Path) -> None:
-    trials_of(file)
-    run_in_new_process(
-        "import sys, switokd, switokd.spec, switokd.experiment, switokd.cli\n"
-        f"assert switokd.experiment.load_experiment({str(file)!r}).trials\n"
-        "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'sklearn'} & set(sys.modules)\n"
-        "assert not heavy, heavy",
-        file.parent,
-    )
-
-
-def test_a_trial_trains_where_neither_ray_nor_mlflow_is_installed(file: Path) -> None:
-    recipe = {"epochs": 1, "batch_size": 512, "image_size": 8}
-    trials_of(file, methods=["dml"], temperatures=[1], seeds=[0], recipe=recipe)
-    run_in_new_process(
-        "import sys\n"
-        "for absent in ('ray', 'mlflow', 'streamlit', 'plotly'):\n"
-        "    sys.modules[absent] = None\n"
-        "from switokd import experiment, session, train, trainer\n"
-        f"(trial,) = experiment.load_experiment({str(file)!r}).trials\n"
-        "result = train.run(trial, threads=1)\n"
-        "assert result.run_id is None\n"
-        "assert 'last_val_top1/S1' in result.metrics\n"
-        "assert (result.folder / 'timeline.parquet').exists()",
-        file.parent,
-    )

@@ -232,6 +232,9 @@ def test_the_trainer_is_built_as_the_trial_says() -> None:
     images, labels = next(iter(trainer.data.train_epoch()))
     assert (images.shape, labels.shape) == ((100, 1, 8, 8), (100,))
     assert build_trainer(trial_of(), CPU).evaluation_split == "test"
+    own_views = build_trainer(trial_of("kdcl", settings={"views": "own"}), CPU)
+    images, _ = next(iter(own_views.data.train_epoch()))
+    assert [view.shape for view in images] == [(512, 1, 8, 8)] * 2
 
 
 def test_deterministic_mode_is_set_and_set_back() -> None:

@@ -140,6 +140,25 @@ def test_losses_of_each_step_belong_to_the_weights_before_it() -> None:
     assert recorded["gap"][0] == expected.links["T1", "S1"].gap.item()
 
 
+@pytest.mark.parametrize(
+    ("precision", "computed", "kept"),
+    [
+        ("fp32", torch.float32, torch.float32),
+        ("bf16", torch.bfloat16, torch.float32),
+        ("fp64", torch.float64, torch.float64),
+    ],
+)
+def test_precision_is_that_of_the_forward_pass(
+    precision: str, computed: torch.dtype, kept: torch.dtype
+) -> None:
+    trainer, seen = tiny_trainer(precision=precision), []
+    trainer.networks["S1"].register_forward_hook(lambda *call: seen.append(call[-1].dtype))
+    step = trainer.train_step(*one_batch())
+    trainer.evaluate("test")
+    assert set(seen) == {computed}
+    assert step.losses["S1"].dtype == trainer.networks["S1"].head.weight.dtype == kept
+
+
 def test_views_go_to_the_networks_in_their_order() -> None:
     trainer, seen = tiny_trainer("kdcl", students=2, views="own"), {}
     for name, network in trainer.networks.items():

@@ -131,8 +131,15 @@ class SweepProgress(tune.Callback):
         done = sum(p.state in ENDED for p in self.trials.values())
         total = str(len(self.trials))
         trial = progress.trial
-        line = f"{what:8} {done:{len(total)}}/{total}  {trial.trial_id}  {trial.label:36}  {words}"
-        self._console.print(Text(line.rstrip()), soft_wrap=True)
+        begin = f"{what:8} {done:{len(total)}}/{total}  {trial.trial_id}"
+        line = f"{trial.label:36}  {words}".rstrip()
+        if self._console.is_terminal:
+            # what does not fit goes on below itself
+            grid = Table.grid("", "", padding=(0, 2, 0, 0))
+            grid.add_row(Text(begin, no_wrap=True), Text(line))
+            self._console.print(grid)
+        else:
+            self._console.print(Text(f"{begin}  {line}"), soft_wrap=True)
 
     def _refresh(self) -> None:
         if self._console.is_terminal:

@@ -14,12 +14,12 @@ from pathlib import Path
 from rich.console import Console
 
 from switokd import tracking
-from switokd.data import open_pipeline
 from switokd.experiment import Experiment
 from switokd.lock import FileLock, HeldError, writable
 from switokd.session import trial_folder
 from switokd.spec import TrialSpec
 from switokd.tracking import Store, TrackingError
+from switokd.train import open_data
 from switokd.validation import SpecError
 from tuning.placement import Placement, place
 
@@ -114,18 +114,9 @@ def check_data(trials: Sequence[TrialSpec]) -> None:
     for trial in trials:
         recipe = trial.recipe
         request = (trial.dataset, trial.dataset_path, recipe.image_size, recipe.holdout)
-        if request in seen:
-            continue
-        seen.add(request)
-        open_pipeline(
-            trial.dataset,
-            batch_size=recipe.batch_size,
-            seed=trial.seed,
-            holdout=recipe.holdout,
-            image_size=recipe.image_size,
-            augmentation=recipe.augmentation,
-            path=trial.dataset_path,
-        ).close()
+        if request not in seen:
+            seen.add(request)
+            open_data(trial).close()
 
 
 def discard(trials: Sequence[TrialSpec], store: Store, runs: Path) -> None:

@@ -77,15 +77,21 @@ def open_pipeline(
     device: str | torch.device = "cpu",
     root: str | os.PathLike[str] | None = None,
     path: str | os.PathLike[str] | None = None,
+    stand_in: bool = False,
 ) -> Pipeline:
     """Open a data set for training: batches are made on `device`, every draw comes from `seed`.
 
     `holdout`: share of the training images set aside, the same ones for every seed.
     `image_size`: pixels; None keeps the set's own. `views`: independently augmented copies of each
     batch (KDCL), made from one read. `path`: a user's own folder or LMDB (image_folder, imagenet).
+    `stand_in`: a few random images of the set's shape and classes in its place, to try things out.
     Raises DataError for what is missing, damaged or not allowed.
     """
     source = describe(name)
+    if stand_in:
+        from switokd.data.stand_in import stand_in_for
+
+        source, path = stand_in_for(source, image_size), None
     validate_request(
         source,
         batch_size=batch_size,

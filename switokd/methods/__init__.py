@@ -9,6 +9,7 @@ experiment file is checked at once.
 from __future__ import annotations
 
 import importlib
+import math
 from typing import TYPE_CHECKING, Any
 
 from switokd.methods.settings import SETTINGS, resolve_settings
@@ -41,9 +42,11 @@ def build_method(
     """
     if teachers < 0 or students < 0 or teachers + students < 1:
         raise ValueError(f"a cohort of {teachers} teachers and {students} students has no network")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0; found {temperature}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be above 0 and finite; found {temperature}")
     resolved = resolve_settings(name, settings)
+    if resolved.has_roles and not (teachers and students):
+        raise ValueError(f"{name} needs a teacher and a student; found {teachers} and {students}")
     module, _, attribute = METHODS[name].partition(":")
     method: Method = getattr(importlib.import_module(module), attribute)(
         teachers=teachers, students=students, temperature=temperature, settings=resolved

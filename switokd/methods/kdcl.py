@@ -17,9 +17,11 @@ from switokd.losses import Predictions, kl_divergence
 from switokd.methods.base import CohortStep, Method
 from switokd.methods.settings import KDCLSettings
 
-# halvings of an interval of length 1, and rounds over pairs where there are more than two networks
+# halvings of an interval of length 1; with more than two networks, rounds over all pairs, fewer
+# where a round moves no share by more than the tolerance
 BISECTIONS = 24
-PAIR_ROUNDS = 6
+LONGEST_ROUNDS = 60
+SHARE_TOLERANCE = 1e-6
 
 
 class KDCL(Method):
@@ -94,21 +96,30 @@ def linear_ensemble(logits: Tensor, targets: Tensor) -> Tensor:
     count, batch, _ = logits.shape
     shares = torch.full((count, batch), 1 / count, dtype=logits.dtype, device=logits.device)
     pairs = list(itertools.combinations(range(count), 2))
-    for first, second in pairs * (PAIR_ROUNDS if len(pairs) > 1 else 1):
-        direction = logits[first] - logits[second]
-        slope_at_label = direction.gather(1, targets.unsqueeze(1)).squeeze(1)
-        low, high = -shares[first], shares[second].clone()
-        present = combine(logits, shares)
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            moved = torch.softmax(present + middle.unsqueeze(1) * direction, dim=1)
-            uphill = (moved * direction).sum(dim=1) > slope_at_label
-            high = torch.where(uphill, middle, high)
-            low = torch.where(uphill, low, middle)
-        move = (low + high) / 2
-        shares[first] += move
-        shares[second] -= move
+    for _ in range(LONGEST_ROUNDS):
+        before = shares.clone()
+        for first, second in pairs:
+            _share_out(first, second, shares, logits, targets)
+        if len(pairs) <= 1 or (shares - before).abs().max() < SHARE_TOLERANCE:
+            break
     return combine(logits, shares)
+
+
+def _share_out(first: int, second: int, shares: Tensor, logits: Tensor, targets: Tensor) -> None:
+    """Move share between two networks, in place, to the lowest loss along that line."""
+    direction = logits[first] - logits[second]
+    slope_at_label = direction.gather(1, targets.unsqueeze(1)).squeeze(1)
+    low, high = -shares[first], shares[second].clone()
+    present = combine(logits, shares)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        moved = torch.softmax(present + middle.unsqueeze(1) * direction, dim=1)
+        uphill = (moved * direction).sum(dim=1) > slope_at_label
+        high = torch.where(uphill, middle, high)
+        low = torch.where(uphill, low, middle)
+    move = (low + high) / 2
+    shares[first] += move
+    shares[second] -= move
 
 
 def error_shares(logits: Tensor, targets: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ class MethodSettings(Frozen):
 
     uses_temperature: ClassVar[bool] = True
     trains_together: ClassVar[bool] = True
+    has_roles: ClassVar[bool] = False
 
     @property
     def needs_holdout(self) -> bool:
@@ -61,6 +62,8 @@ def _threshold(value: Any) -> Any:
 
 class SwitOKDSettings(MethodSettings):
     """Switchable online knowledge distillation (Qian et al., ECCV 2022)."""
+
+    has_roles: ClassVar[bool] = True
 
     threshold: Annotated[Literal["adaptive"] | float, BeforeValidator(_threshold)] = "adaptive"
     require_better_teacher: Annotated[bool, Strict()] = True

@@ -54,7 +54,9 @@ class SwitOKD(Method):
         loss = predictions.cross_entropies[teacher]
         for student in self.students:
             learning = links[teacher, student].expert.logical_not()
-            loss = loss + self.settings.beta * learning * predictions.imitation(student, teacher)
+            # the mode times the loss first: a bool times a float alone is rounded to float32
+            imitation = learning * predictions.imitation(student, teacher)
+            loss = loss + self.settings.beta * imitation
         for peer in self.teachers:
             if peer != teacher:
                 loss = loss + self.settings.beta * predictions.imitation(peer, teacher)

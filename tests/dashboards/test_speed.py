@@ -80,9 +80,9 @@ def copy_run(database: sqlite3.Connection, run_id: str, seed: int, temperature: 
             f"update {table} set value = ? where run_uuid = ? and key = ?", (value, copy, key)
         )
     database.execute("update metrics set value = value + ? where run_uuid = ?", (seed / 100, copy))
+    noise = int(copy[:4], 16) / 2**16
     database.execute(
-        "update latest_metrics set value = value + ? * (1 + length(key) % 3) where run_uuid = ?",
-        (seed / 100, copy),
+        "update latest_metrics set value = value + ? where run_uuid = ?", (noise, copy)
     )
 
 

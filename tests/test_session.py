@@ -1,0 +1,192 @@
+"""One trial's life on real data: stopped, continued, cut short, and never counted twice."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from switokd.checkpoint import CheckpointFolder
+from switokd.data import DataError
+from switokd.experiment import Experiment
+from switokd.lock import HeldError
+from switokd.session import TrialResult, TrialSession
+from switokd.spec import TrialSpec
+from switokd.timeline import DivergedError
+from tests.test_checkpoint import files_limited_to
+
+
+def trial(**changes: Any) -> TrialSpec:
+    """Two networks, two epochs of six steps, on digits shrunk to 4 x 4."""
+    recipe = {"epochs": 2, "batch_size": 256, "learning_rate": 0.05, "image_size": 4}
+    cohort = {"teachers": ["wrn_16_1"], "students": ["resnet20"]}
+    content = {
+        "name": "session",
+        "dataset": "digits",
+        "cohorts": [cohort],
+        "methods": ["switokd"],
+        "recipe": recipe | changes.pop("recipe", {}),
+        **changes,
+    }
+    (only,) = Experiment.model_validate(content).trials
+    return only
+
+
+def finish(session: TrialSession) -> TrialResult:
+    with session:
+        for _ in session.epochs():
+            pass
+        return session.finish()
+
+
+def points(folder: Path) -> dict[tuple[str, int], float]:
+    """What waits in the last checkpoint of a trial that is not tracked; fails on a double."""
+    state = CheckpointFolder(folder / "checkpoints").latest()
+    assert state is not None
+    found = {(name, step): value for name, value, step, _ in state["outbox"]}
+    assert len(found) == len(state["outbox"])
+    timed = ("images_per_second", "train_seconds")
+    return {key: value for key, value in found.items() if key[0] not in timed}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
+    torch.set_num_threads(1)
+    return finish(TrialSession(trial(), runs=tmp_path_factory.mktemp("whole"), threads=1))
+
+
+def assert_equal_results(result: TrialResult, undisturbed: TrialResult) -> None:
+    for name, network in undisturbed.networks.items():
+        other = result.networks[name].state_dict()
+        for key, tensor in network.state_dict().items():
+            assert torch.equal(tensor, other[key]), (name, key)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(result.folder / "timeline.parquet"),
+        pd.read_parquet(undisturbed.folder / "timeline.parquet"),
+    )
+    assert points(result.folder) == points(undisturbed.folder)
+    for name, value in undisturbed.metrics.items():
+        assert name == "train_seconds" or result.metrics[name] == value
+
+
+def test_stopped_in_mid_epoch_it_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, undisturbed: TrialResult
+) -> None:
+    for expected_steps in (1, 2, 3):
+        with TrialSession(trial(), runs=tmp_path, threads=1) as session:
+            assert session.resumed == (expected_steps > 1)
+            session.advance(seconds=0.0)
+            assert session.trainer.step == expected_steps
+    # what is lost with a crash is trained again, not counted again
+    lost = TrialSession(trial(), runs=tmp_path, threads=1)
+    lost.advance()
+    lost.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert_equal_results(finish(TrialSession(trial(), runs=tmp_path)), undisturbed)
+
+
+def test_a_requested_stop_leaves_a_checkpoint(tmp_path: Path) -> None:
+    with TrialSession(trial(), runs=tmp_path, threads=1) as session:
+        session.stop_requested = True
+        assert not list(session.epochs())
+    assert CheckpointFolder(session.folder / "checkpoints").paths()
+
+
+def test_a_damaged_newest_checkpoint_costs_an_interval_and_nothing_else(
+    tmp_path: Path, undisturbed: TrialResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        with TrialSession(trial(), runs=tmp_path, threads=1) as session:
+            session.advance(seconds=0.0)
+    newest = CheckpointFolder(session.folder / "checkpoints").paths()[0]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    session = TrialSession(trial(), runs=tmp_path)
+    assert session.trainer.step == 1
+    assert newest.name in caplog.text
+    assert_equal_results(finish(session), undisturbed)
+
+
+def test_a_full_disk_costs_checkpoints_but_no_training(
+    tmp_path: Path, undisturbed: TrialResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = trial(resources={"checkpoint_seconds": 0.0})
+    with TrialSession(spec, runs=tmp_path, threads=1) as session:
+        session.advance(seconds=0.0)
+        saved = CheckpointFolder(session.folder / "checkpoints").paths()
+        with files_limited_to(1000), caplog.at_level(logging.WARNING):
+            assert session.advance() is not None
+        assert session.trainer.epoch == 1
+        assert "no checkpoint at step 2" in caplog.text
+        assert CheckpointFolder(session.folder / "checkpoints").paths() == saved
+        session.advance()
+        result = session.finish()
+    assert_equal_results(result, undisturbed)
+
+
+def test_a_resumed_trial_keeps_its_number_of_threads(tmp_path: Path) -> None:
+    with TrialSession(trial(), runs=tmp_path, threads=1) as session:
+        session.advance(seconds=0.0)
+    with TrialSession(trial(), runs=tmp_path, threads=2) as session:
+        assert session.threads == torch.get_num_threads() == 1
+
+
+def test_a_trial_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    with TrialSession(trial(), runs=tmp_path), pytest.raises(HeldError, match=str(os.getpid())):
+        TrialSession(trial(), runs=tmp_path)
+    TrialSession(trial(), runs=tmp_path).__exit__(None, None, None)
+
+
+def test_a_session_that_cannot_begin_lets_go_of_its_trial(tmp_path: Path) -> None:
+    missing = trial(dataset={"name": "image_folder", "path": str(tmp_path / "none")})
+    for _ in range(2):
+        with pytest.raises(DataError, match="none"):
+            TrialSession(missing, runs=tmp_path)
+
+
+def test_a_diverged_trial_keeps_no_checkpoint_past_the_last_finite_step(tmp_path: Path) -> None:
+    diverging = trial(recipe={"learning_rate": 1e6, "epochs": 8})
+    # tried again, it goes on from the last checkpoint and ends at the same step
+    for _ in range(2):
+        session = TrialSession(diverging, runs=tmp_path, threads=1)
+        with pytest.raises(DivergedError) as error, session:
+            for _ in session.epochs():
+                pass
+        for path in CheckpointFolder(session.folder / "checkpoints").paths():
+            assert int(path.name.split("-")[1]) < error.value.step
+
+
+RUN = """
+import sys
+from pathlib import Path
+from switokd.spec import TrialSpec
+from switokd.train import run
+run(TrialSpec.model_validate_json(sys.argv[1]), runs=Path(sys.argv[2]), threads=1)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_in_mid_epoch_and_resume_is_one_undisturbed_run(
+    tmp_path: Path, undisturbed: TrialResult
+) -> None:
+    spec = trial(resources={"checkpoint_seconds": 0.0})
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, spec.model_dump_json(), str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    checkpoints = CheckpointFolder(tmp_path / "session" / "trials" / spec.trial_id / "checkpoints")
+    deadline = time.monotonic() + 90
+    while not checkpoints.paths() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    session = TrialSession(trial(), runs=tmp_path)
+    assert 0 < session.trainer.step < session.trainer.total_steps
+    assert_equal_results(finish(session), undisturbed)

@@ -1,0 +1,168 @@
+"""A real MLflow server that goes away in mid-sweep, and one that takes its time."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from switokd.timeline import window_size
+from tests.tuning.workplace import Workplace, await_, small_experiment
+
+pytestmark = pytest.mark.slow
+
+SLOW_SECONDS = 2.0
+
+
+class Server:
+    """`mlflow server` on loopback, its port kept from one start to the next."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
+                *("--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"),
+                *("--artifacts-destination", str(self.folder / "artifacts")),
+                *("--host", "127.0.0.1", "--port", str(self.port)),
+            ],
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        await_(self.answers)
+
+    def answers(self) -> bool:
+        try:
+            return urllib.request.urlopen(f"{self.uri}/health", timeout=5).status == 200
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(30)
+            await_(lambda: not self.answers())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def slow_uri(server: Server) -> Iterator[str]:
+    """The address of a proxy before the server that keeps every call waiting."""
+
+    class Slow(BaseHTTPRequestHandler):
+        def forward(self) -> None:
+            time.sleep(SLOW_SECONDS)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            upstream = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            upstream.request(self.command, self.path, body, dict(self.headers))
+            answer = upstream.getresponse()
+            content = answer.read()
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.getheader("Content-Type", "text/plain"))
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = forward  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{proxy.server_port}"
+    proxy.shutdown()
+
+
+def assert_complete(workplace: Workplace, name: str) -> None:
+    """Every trial finished once, its windows as the timeline has them."""
+    runs = workplace.trial_runs(name)
+    assert {run.info.status for run in workplace.runs(name)} == {"FINISHED"}
+    for run in runs.values():
+        series = workplace.series(run)
+        epochs = int(run.data.params["recipe.epochs"])
+        assert list(series["val_top1/S1"]) == list(range(1, epochs + 1))
+        path = workplace.client.download_artifacts(run.info.run_id, "timeline.parquet")
+        timeline = pd.read_parquet(path)
+        assert window_size(len(timeline)) == 1
+        gaps = dict(zip(timeline["step"], timeline["gap"].astype(float), strict=True))
+        assert series["gap/T1-S1"] == pytest.approx(gaps, rel=1e-6)
+
+
+def test_an_outage_delays_points_and_stops_no_training(
+    tmp_path_factory: pytest.TempPathFactory, server: Server
+) -> None:
+    workplace = Workplace(tmp_path_factory.mktemp("outage"), MLFLOW_TRACKING_URI=server.uri)
+    content = small_experiment(
+        name="outage",
+        methods=["dml", "switokd"],
+        recipe={"epochs": 4},
+        resources={"checkpoint_seconds": 0.5},
+    )
+    trials = workplace.write(content).trials
+    sweep = workplace.start("sweep", workplace.file.name)
+    await_(lambda: all(workplace.checkpoints(trial) for trial in trials))
+    server.stop()
+    before = {path for trial in trials for path in workplace.checkpoints(trial)}
+    try:
+        for trial in trials:
+            # training goes on to its end while nobody answers
+            await_(lambda t=trial: set(workplace.checkpoints(t)) - before)
+            await_((workplace.trial_folder(trial) / "timeline.parquet").exists)
+        assert sweep.poll() is None
+    finally:
+        server.start()
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0, output
+    assert "does not answer" in output
+    assert_complete(workplace, "outage")
+
+
+def test_a_slow_server_only_costs_its_own_time(
+    tmp_path_factory: pytest.TempPathFactory, server: Server, slow_uri: str
+) -> None:
+    workplace = Workplace(tmp_path_factory.mktemp("slow"), MLFLOW_TRACKING_URI=slow_uri)
+    content = small_experiment(
+        name="slow", methods=["switokd"], resources={"checkpoint_seconds": 0.2}
+    )
+    workplace.write(content)
+    status, output = workplace.run("train", workplace.file.name)
+    assert status == 0, output
+    workplace.environment["MLFLOW_TRACKING_URI"] = server.uri
+    assert_complete(workplace, "slow")
+
+
+def test_a_server_that_does_not_answer_ends_the_sweep_before_it_begins(
+    tmp_path: Path,
+) -> None:
+    workplace = Workplace(tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    workplace.write(small_experiment())
+    status, output = workplace.sweep()
+    assert status == 2
+    assert "http://127.0.0.1:9" in output
+    assert "Traceback" not in output
