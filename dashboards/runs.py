@@ -166,6 +166,9 @@ def row_of(run: Run, experiment: str) -> dict[str, object]:
     }
     row |= {name: tags.get(tag) for name, tag in IDENTITY_TAGS.items()}
     row |= {name: run.data.params.get(name) for name in ("dataset", "temperature", "seed")}
+    if run.data.params.get("stand_in") == "true":
+        # not the set itself: no published number belongs beside it
+        row["dataset"] = f"{row['dataset']} (stand-in)"
     row |= {f"params.{key}": value for key, value in run.data.params.items()}
     row |= {f"tags.{key}": value for key, value in tags.items() if key.startswith(TAG_PREFIX)}
     row |= {f"metrics.{key}": value for key, value in run.data.metrics.items()}

@@ -331,7 +331,7 @@ def explain(
         WhichWeights, typer.Option(help="of its best or its last epoch")
     ] = WhichWeights.best,
 ) -> None:
-    """Show where teacher and student look (Grad-CAM); logged to the run."""
+    """Show where teacher and student look (Grad-CAM)."""
     paths = _fetch_weights(run_id, None, weights)
     from dashboards import heat_maps
     from switokd import explain as grad_cam

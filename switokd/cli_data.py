@@ -96,5 +96,7 @@ def _print_some(lines: list[str], console: Console) -> None:
 @contextmanager
 def _bar(what: str) -> Iterator[tuple[Progress, TaskID]]:
     columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
         yield bar, bar.add_task(what, total=None)

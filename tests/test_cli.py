@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from mlflow import MlflowClient
+from PIL import Image
 from rich.console import Console
 
 from switokd import cli
@@ -178,6 +179,49 @@ def test_compare_reads_what_is_tracked(owner: User) -> None:
     assert told == "nowhere/out.csv: cannot be written (No such file or directory)"
     told = owner.is_told("compare", "--baseline", "switok")
     assert told == "unknown baseline 'switok'; did you mean 'switokd'? (known: switokd)"
+
+
+def test_compare_writes_one_page_and_tables(owner: User) -> None:
+    names = ("--html", "report.html"), ("--csv", "table.csv"), ("--latex", "table.tex")
+    assert owner.types("compare", "tiny", *(word for option in names for word in option)) == 0
+    page = (owner.folder / "report.html").read_text(encoding="utf-8")
+    assert "resnet20&gt;wrn_16_1" in page
+    assert "<script src=" not in page
+    assert "wrn_16_1" in (owner.folder / "table.csv").read_text(encoding="utf-8")
+    assert r"\begin{tabular}" in (owner.folder / "table.tex").read_text(encoding="utf-8")
+    missing = owner.is_told("compare", "tiny", "--html", "no/report.html")
+    assert missing == "no/report.html: cannot be written (No such file or directory)"
+
+
+def test_explain_logs_its_figures_to_the_run(owner: User) -> None:
+    (run_id,), _ = stored(owner.folder)
+    assert owner.types("explain", run_id, "--images", "3") == 0
+    assert "peak_overlap T1-S1" in owner.output
+    client = MlflowClient(f"sqlite:///{owner.folder}/runs/mlflow.db")
+    logged = {artifact.path for artifact in client.list_artifacts(run_id, "explain")}
+    assert logged == {f"explain/{n}" for n in ("agreement.json", "heat_maps.png", "surfaces.html")}
+    assert "0" * 32 in owner.is_told("explain", "0" * 32)
+
+
+def test_a_folder_is_packed_and_checked(user: User) -> None:
+    folder = user.folder / "pets"
+    for number, name in enumerate(("cat", "dog")):
+        (folder / name).mkdir(parents=True)
+        for image in range(3):
+            colour = (90 * number, 40 * image, 9)
+            Image.new("RGB", (12, 10), colour).save(folder / name / f"{image}.jpg")
+    assert user.types("data", "pack", "pets", "pets.lmdb") == 0
+    assert "6 images of 2 classes" in user.output
+    assert user.types("data", "pack", "pets", "pets.lmdb") == 0
+    assert "packed before" in user.output
+    assert user.types("data", "check", "pets.lmdb") == 0
+    assert "6 images of 2 classes, sound" in user.output
+    (folder / "dog" / "0.jpg").write_bytes(b"no image")
+    assert "0.jpg" in user.is_told("data", "pack", "pets", "other.lmdb")
+    assert user.types("data", "pack", "--skip-bad", "pets", "other.lmdb") == 0
+    assert "1 damaged images left out" in user.output
+    assert user.types("data", "check", "pets") == 1
+    assert "0.jpg" in user.output
 
 
 def test_a_dry_run_knows_what_has_finished(owner: User) -> None:

@@ -68,6 +68,17 @@ def test_the_distribution_is_that_of_torchvision() -> None:
         assert ((counts - 40) ** 2 / 40).sum() < 161 + 4 * 18
 
 
+def test_every_offset_is_as_likely_and_half_are_mirrored() -> None:
+    size = 90_000
+    draws = draw_epoch(size, "crop_flip", torch.Generator().manual_seed(1))
+    assert draws.offsets is not None
+    assert draws.flips is not None
+    for axis in range(2):
+        counts = draws.offsets[:, axis].bincount(minlength=9)
+        assert (counts - 10_000).abs().max() < 500  # five standard deviations
+    assert abs(int(draws.flips.sum()) - size // 2) < 5 * 150
+
+
 def test_draws_are_each_images_own() -> None:
     draws = draw_epoch(4000, "crop_flip", torch.Generator().manual_seed(0))
     assert draws.offsets is not None

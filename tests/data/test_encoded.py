@@ -23,12 +23,11 @@ Encode = Callable[..., bytes]
 def files(photographs: list[Image.Image], encode: Encode) -> dict[str, bytes]:
     """Good and bad image files by name."""
     image, other = (photo.resize((120, 90)) for photo in photographs)
-    thumbnail = image.resize((32, 24))
     sixteen = np.arange(64 * 48).reshape(48, 64).astype(np.uint16) * 21
     jpeg, png = encode(image, "JPEG"), encode(image, "PNG")
     gif, webp = encode(image, "GIF"), encode(image, "WEBP")
-    exif = Image.Exif()
-    exif[0x010E] = "thumbnail " + encode(thumbnail, "JPEG").decode("latin1")
+    small = encode(image.resize((32, 24)), "JPEG")
+    with_thumbnail = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(small) + 2) + small + jpeg[2:]
     damaged_png = bytearray(png)
     damaged_png[len(png) // 2] ^= 1
     return {
@@ -36,7 +35,7 @@ def files(photographs: list[Image.Image], encode: Encode) -> dict[str, bytes]:
         "progressive jpeg": encode(image, "JPEG", progressive=True),
         "grey jpeg": encode(image.convert("L"), "JPEG"),
         "cmyk jpeg": encode(image.convert("CMYK"), "JPEG"),
-        "jpeg with a thumbnail": encode(image, "JPEG", exif=exif.tobytes()),
+        "jpeg with a thumbnail": with_thumbnail,
         "jpeg with bytes after its end": jpeg + b"camera maker's notes",
         "png": png,
         "grey png": encode(image.convert("L"), "PNG"),
@@ -50,7 +49,7 @@ def files(photographs: list[Image.Image], encode: Encode) -> dict[str, bytes]:
         "half a jpeg": jpeg[: len(jpeg) // 2],
         "jpeg without end": jpeg[:-2],
         "jpeg header": jpeg[:30],
-        "half a jpeg with a thumbnail": encode(image, "JPEG", exif=exif.tobytes())[:-500],
+        "half a jpeg with a thumbnail": with_thumbnail[:-500],
         "half a png": png[: len(png) // 2],
         "damaged png": bytes(damaged_png),
         "half a gif": gif[: len(gif) // 2],

@@ -135,6 +135,30 @@ def test_resuming_in_mid_epoch_is_exact(
     assert _equal(list(resumed.train_epoch()), following)
 
 
+def test_between_epochs_the_state_is_that_of_the_next(
+    packed_splits: Path, open_images: OpenPipeline
+) -> None:
+    pipeline = open_images(packed_splits)
+    list(pipeline.train_epoch())
+    state = pipeline.state_dict()
+    following = list(pipeline.train_epoch())
+    resumed = open_images(packed_splits)
+    resumed.load_state_dict(state)
+    assert _equal(list(resumed.train_epoch()), following)
+
+
+def test_every_step_and_epoch_has_crops_of_its_own(
+    tmp_path: Path, photographs: list[Image.Image], open_images: OpenPipeline
+) -> None:
+    folder = tmp_path / "same" / "class0"
+    folder.mkdir(parents=True)
+    for number in range(30):
+        photographs[0].resize((64, 48)).save(folder / f"{number}.png")
+    pipeline = open_images(folder.parent, batch_size=6)
+    crops = [batch.images for _ in range(2) for batch in pipeline.train_epoch()]
+    assert len(torch.unique(torch.cat(crops), dim=0)) == 2 * pipeline.train_size
+
+
 def test_batches_depend_on_the_seed_alone(packed_splits: Path, open_images: OpenPipeline) -> None:
     torch.manual_seed(1)
     first = list(open_images(packed_splits, seed=3).train_epoch())

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -112,9 +113,11 @@ def test_a_fork_while_another_thread_opens_does_not_hang(packed: Path) -> None:
     held.wait(60)
     child = os.fork()
     if child == 0:
+        signal.alarm(20)  # ends a child that waits for the lock for ever
         os._exit(0 if len(LmdbRecords(packed)) == 24 else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    status = os.waitpid(child, 0)[1]
     release.set()
+    assert status == 0
     holder.join()
 
 

@@ -7,13 +7,14 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from switokd.data import open_pipeline
+from switokd.data import cifar, open_pipeline
 from switokd.data.shared_cache import load_arrays
 from switokd.data.source import ImageArrays, MemorySource
 
@@ -130,10 +131,21 @@ def _open_and_count(counted_root: str, results: multiprocessing.Queue) -> None:
         results.put(sum(int(batch.labels.sum()) for batch in pipeline.train_epoch()))
 
 
-def test_processes_that_start_together_make_one_copy(
-    tmp_path: Path, write_cifar: Callable[..., dict[str, np.ndarray]]
+def test_processes_that_start_together_decode_once(
+    tmp_path: Path,
+    write_cifar: Callable[..., dict[str, np.ndarray]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     written = write_cifar(tmp_path)
+    load, readings = cifar._load, tmp_path / "readings"
+
+    def counted_load(*arguments: object) -> ImageArrays:
+        with readings.open("a") as file:
+            file.write("read\n")
+        time.sleep(0.2)
+        return load(*arguments)
+
+    monkeypatch.setattr(cifar, "_load", counted_load)
     context = multiprocessing.get_context("fork")  # keeps the test's digests
     results = context.Queue()
     workers = [
@@ -147,6 +159,7 @@ def test_processes_that_start_together_make_one_copy(
     # 100 images in 13 batches, the last of four
     assert sums == [int(written["labels"].sum())] * 4
     assert len(_copies(tmp_path)) == 1
+    assert readings.read_text() == "read\n"
 
 
 MEMORY_OF_A_READER = """

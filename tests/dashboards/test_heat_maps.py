@@ -1,0 +1,56 @@
+"""What the Grad-CAM figures show, read back from the figures."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dashboards.heat_maps import overlay_figure, png, surface_figure, surface_page
+
+MAPS = {
+    name: np.random.default_rng(seed).random((3, 4, 4), dtype=np.float32)
+    for seed, name in enumerate(("T1", "S1"))
+}
+NAMES = {"T1": "T1 wrn_16_2", "S1": "S1 resnet20"}
+CLASSES = ["cat", "dog", "owl"]
+
+
+def test_overlay_has_an_image_row_and_two_rows_a_network() -> None:
+    images = np.zeros((3, 4, 4), dtype=np.float32)
+    figure = overlay_figure(images, MAPS, NAMES, CLASSES)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert titles == CLASSES
+    assert texts == ["image", "T1 wrn_16_2", "S1 resnet20"]
+    overlaid = [axes.images[1].get_array() for axes in figure.axes if len(axes.images) == 2]
+    assert len(overlaid) == 6
+    for shown, (network, column) in zip(
+        overlaid, [(n, c) for n in MAPS for c in range(3)], strict=True
+    ):
+        np.testing.assert_array_equal(shown, MAPS[network][column])
+
+
+def test_png_is_a_picture_of_the_figures_size() -> None:
+    figure = overlay_figure(np.zeros((3, 4, 4), dtype=np.float32), MAPS, NAMES, CLASSES)
+    picture = Image.open(io.BytesIO(png(figure)))
+    assert picture.format == "PNG"
+    assert picture.width / picture.height == pytest.approx(
+        figure.get_figwidth() / figure.get_figheight(), rel=0.01
+    )
+
+
+def test_surfaces_hold_the_maps_in_the_order_of_the_grid() -> None:
+    figure = surface_figure(MAPS, NAMES, CLASSES)
+    expected = [MAPS[network][column] for network in MAPS for column in range(3)]
+    assert len(figure.data) == len(expected)
+    for surface, heat in zip(figure.data, expected, strict=True):
+        np.testing.assert_allclose(surface.z, heat)
+
+
+def test_surface_page_opens_offline() -> None:
+    page = surface_page(surface_figure(MAPS, NAMES, CLASSES))
+    assert "<script src=" not in page
+    assert "T1 wrn_16_2" in page
