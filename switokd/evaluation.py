@@ -76,7 +76,8 @@ def predict(
     try:
         for network in networks.values():
             network.eval()
-        with autocast:
+        # evaluation's batch sizes are its own, and not worth a compilation each
+        with autocast, torch.compiler.set_stance("force_eager"):
             for images, labels in batches:
                 # every view of an image is the same where nothing is augmented
                 images = images if isinstance(images, Tensor) else images[0]

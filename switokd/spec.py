@@ -76,6 +76,17 @@ class Recipe(Frozen):
     deterministic: Annotated[bool, Strict()] = False
     image_size: Annotated[Whole, Field(ge=4, le=4096)] | None = None
     augmentation: Literal["default", "none", "crop", "crop_flip"] = "default"
+    patience: Annotated[Whole, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _patience_only_with_a_holdout(self) -> Recipe:
+        if self.patience is not None and not self.holdout:
+            raise _at(
+                "patience",
+                f"needs a holdout above 0: epochs counted on the test set would be tuned on it "
+                f"(found {self.patience} with holdout 0)",
+            )
+        return self
 
     @model_validator(mode="after")
     def _milestones_within_the_epochs(self) -> Recipe:

@@ -177,15 +177,19 @@ class Timeline:
             columns[field] = pa.array(values.astype(bool) if field == "expert" else values)
         pq.write_table(pa.table(columns), path, compression="zstd")
 
-    def windows(self, total_steps: int, after: int) -> Iterator[WindowMean]:
+    def windows(
+        self, total_steps: int, after: int, ended: bool = False
+    ) -> Iterator[WindowMean]:
         """The means of all complete windows that end after step `after`.
 
-        A window is ceil(total_steps / 2000) steps; the trial's last one may be shorter.
+        A window is ceil(total_steps / 2000) steps; the trial's last one may be shorter: `ended`
+        says that no step will follow.
         """
         size = window_size(total_steps)
+        end = len(self) if ended else total_steps
         series = self._series()
         for first in range(after // size * size, len(self), size):
-            last = min(first + size, total_steps)
+            last = min(first + size, end)
             if after < last <= len(self):
                 for (quantity, subject), values in series.items():
                     yield WindowMean(quantity, subject, last, float(values[first:last].mean()))

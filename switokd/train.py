@@ -89,6 +89,7 @@ def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
         device=device,
         precision=recipe.precision,
         evaluation_split="holdout" if recipe.holdout else "test",
+        patience=recipe.patience,
     )
 
 
@@ -136,6 +137,9 @@ def build_networks(
         seen[spec.model] += 1
         dtype = torch.float64 if trial.recipe.precision == "fp64" else torch.float32
         network.to(device, dtype).to(memory_format=torch.channels_last)
+        if trial.recipe.engine == "compiled":
+            # in place, so that state-dict keys stay; fixed shapes: there are two sizes of batch
+            network.compile(dynamic=False)
         networks[name] = network
     return {name: networks[name] for name in trial.networks}
 

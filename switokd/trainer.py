@@ -72,6 +72,8 @@ class Trainer:
 
     `optimizers` and `schedulers` (stepped after each epoch) are by network. `precision`: fp32,
     bf16 (autocast over float32 weights) or fp64 (the reference; the networks are float64).
+    `patience`: training ends early after so many epochs in which no student's top-1 on the
+    evaluation split got better; None trains all epochs.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Trainer:
         device: torch.device,
         precision: str = "fp32",
         evaluation_split: str = "test",
+        patience: int | None = None,
     ) -> None:
         self.networks = dict(networks)
         self.method = method
@@ -96,6 +99,7 @@ class Trainer:
         self.device = device
         self.precision = precision
         self.evaluation_split = evaluation_split
+        self.patience = patience
         self.dtype = torch.float64 if precision == "fp64" else torch.float32
         self.timeline = Timeline(method.networks, method.links, device, self.dtype)
         self.best = {name: Best() for name in self.networks}
@@ -115,8 +119,16 @@ class Trainer:
         return self.epochs * self.data.steps_per_epoch
 
     @property
+    def stopped_early(self) -> bool:
+        """Whether no student's evaluation has got better for `patience` epochs."""
+        if self.patience is None:
+            return False
+        latest_best = max(self.best[name].epoch for name in self.method.students)
+        return self.epoch - latest_best >= self.patience
+
+    @property
     def done(self) -> bool:
-        return self.epoch >= self.epochs
+        return self.epoch >= self.epochs or self.stopped_early
 
     def run_epoch(self, go_on: Callable[[], bool] | None = None) -> EpochReport | None:
         """Train one epoch, or the rest of one, and evaluate it.
