@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import io
 import os
-import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +19,9 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
-from dashboards.address import StoreError, check_answers, open_read_only, sqlite_path
 from switokd import tracking
+from switokd.store_address import StoreError, check_answers, open_read_only, sqlite_path
 
 TAG_PREFIX = "switokd."
 IDENTITY_TAGS = {
@@ -217,6 +214,6 @@ def plain_errors(uri: str) -> Iterator[None]:
         yield
     except StoreError:
         raise
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+    except Exception as error:  # MLflow lets through what its parts raise, its migrations' too
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise StoreError(f"the tracking store {uri} cannot be read: {first_line}") from error

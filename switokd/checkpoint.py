@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,15 @@ def load_tensors(source: Path | io.BytesIO, name: str) -> Any:
     Raises ValueError for a file that is none of torch's or that would run code when read.
     """
     try:
-        return torch.load(source, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "empty file"
+        with warnings.catch_warnings():
+            # a foreign pickle is refused below; torch's remarks on it are not for users
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            return torch.load(source, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
+        # torch's own words advise to read the file unsafely
         raise ValueError(
-            f"{name}: not a file of tensors and plain values ({reason}); files that hold whole "
-            "pickled objects are refused because reading them runs their code"
+            f"{name}: not a file of tensors and plain values alone (damaged, of another kind, or "
+            "with whole pickled objects, which are refused because reading them runs their code)"
         ) from None
 
 

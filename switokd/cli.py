@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 RUNS = Path("runs")
-# the metrics that a trial has at its end alone
-SUMMARY = {
-    *("train_seconds", "best_val_top1", "last_val_top1", "expert_share"),
-    *("test_top1", "test_top1_best"),
-}
 
 
 class WhichWeights(StrEnum):
@@ -164,7 +159,7 @@ def train(
                 )
             if session.trainer.done:
                 result = session.finish()
-    except DivergedError as error:
+    except (DivergedError, OSError) as error:
         _err(f"failed: {chosen.label}: {error}")
         raise typer.Exit(FAILED) from None
     if result is None:
@@ -175,18 +170,21 @@ def train(
 
 
 def _print_summary(metrics: dict[str, float]) -> None:
+    from switokd.tracking import SUMMARY_METRICS
+
     for name, value in sorted(metrics.items()):
-        if name.partition("/")[0] in SUMMARY:
+        if name.partition("/")[0] in SUMMARY_METRICS:
             console.print(f"{name:28} {value:.4g}", highlight=False)
 
 
 def _stop_orderly_on_interrupt(session: TrialSession) -> None:
     def request_stop(signum: int, frame: Any) -> None:
         session.stop_requested = True
-        # a second interrupt stops at once
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # a second one stops at once
+        signal.signal(signum, signal.default_int_handler)
 
-    signal.signal(signal.SIGINT, request_stop)
+    for request in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(request, request_stop)
 
 
 def choose_trial(spec: Experiment, prefix: str | None, file: Path) -> TrialSpec:
@@ -254,15 +252,15 @@ def evaluate(
 
 
 def _fetch_weights(run_id: str, network: str | None, weights: WhichWeights) -> dict[str, Path]:
-    from dashboards.runs import Store, StoreError
-    from switokd import tracking
+    from switokd import run_files, tracking
+    from switokd.store_address import StoreError, check_answers
 
     try:
         # asked first: MLflow would create a SQLite file that is not there
-        Store()
+        check_answers(tracking.default_uri())
     except StoreError as error:
         raise SpecError(f"{run_id!r} is no file, and {error}") from None
-    return tracking.fetch_weights(run_id, network, weights.value)
+    return run_files.fetch_weights(run_id, network, weights.value)
 
 
 @app.command()
@@ -309,16 +307,13 @@ def _writing(path: Path) -> Iterator[None]:
 
 def _print_comparison(experiment: str | None, baseline: str | None) -> Any:
     from dashboards.comparison import comparison_frame, comparison_notes
-    from dashboards.runs import Store, StoreError
+    from dashboards.runs import Store
     from dashboards.tables import print_comparison
 
-    try:
-        trials = Store().trials(experiment)
-        if baseline not in (None, "vanilla"):
-            known_name("baseline", baseline, {*trials["method"], *trials["variant"]})
-        frame = comparison_frame(trials, **({"baseline": baseline} if baseline else {}))
-    except StoreError as error:
-        raise SpecError(str(error)) from None
+    trials = Store().trials(experiment)
+    if baseline not in (None, "vanilla"):
+        known_name("baseline", baseline, {*trials["method"], *trials["variant"]})
+    frame = comparison_frame(trials, **({"baseline": baseline} if baseline else {}))
     print_comparison(frame, console, comparison_notes(trials))
     return frame
 
@@ -335,7 +330,7 @@ def explain(
     paths = _fetch_weights(run_id, None, weights)
     from dashboards import heat_maps
     from switokd import explain as grad_cam
-    from switokd import tracking
+    from switokd import run_files, tracking
     from switokd.train import choose_device
     from switokd.weights import read_weights
 
@@ -356,7 +351,7 @@ def explain(
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    tracking.log_files(run_id, [folder / name for name in files], tracking.EXPLAIN_FOLDER)
+    run_files.log_files(run_id, [folder / name for name in files], tracking.EXPLAIN_FOLDER)
     for name, value in numbers.items():
         console.print(f"{name:28} {value:.4g}", highlight=False)
     console.print(f"in the run's artifacts and in {folder}", highlight=False, soft_wrap=True)

@@ -156,7 +156,9 @@ class TrialSession:
     def checkpoint(self) -> None:
         """Save everything durably; from then on its points may be sent."""
         step = self.trainer.step
-        windows = self.trainer.timeline.windows(self.trainer.total_steps, self._tracked_step)
+        windows = self.trainer.timeline.windows(
+            self.trainer.total_steps, self._tracked_step, ended=self.trainer.done
+        )
         self._outbox.add(tracking.window_points(windows))
         self._tracked_step = step
         self._checkpoints.save(

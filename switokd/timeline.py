@@ -111,7 +111,11 @@ class Timeline:
         losses = rows[:, len(self.links) * len(FIELDS) : self._width : 2]
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
-            row, network = bad[0].tolist()
+            row = int(bad[0, 0])
+            # a diverged network makes its peers' losses infinite too: its own cross-entropy tells
+            own = rows[row, len(self.links) * len(FIELDS) + 1 : self._width : 2]
+            telling = losses[row] if own.isfinite().all() else own
+            network = int((~telling.isfinite()).nonzero()[0])
             raise DivergedError(
                 first_step + row, self.networks[network], losses[row, network].item()
             )
@@ -177,9 +181,7 @@ class Timeline:
             columns[field] = pa.array(values.astype(bool) if field == "expert" else values)
         pq.write_table(pa.table(columns), path, compression="zstd")
 
-    def windows(
-        self, total_steps: int, after: int, ended: bool = False
-    ) -> Iterator[WindowMean]:
+    def windows(self, total_steps: int, after: int, ended: bool = False) -> Iterator[WindowMean]:
         """The means of all complete windows that end after step `after`.
 
         A window is ceil(total_steps / 2000) steps; the trial's last one may be shorter: `ended`

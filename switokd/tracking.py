@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from switokd.environment import git_commit, library_versions
 from switokd.outbox import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Outbox, Point, RefusedError
+from switokd.store_address import check_writable
 from switokd.validation import SpecError
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ TIMELINE_FILE = "timeline.parquet"
 SPEC_FILE = "spec.yaml"
 WEIGHTS_FOLDER = "weights"
 EXPLAIN_FOLDER = "explain"
+
+# the metrics that a trial has at its end alone
+SUMMARY_METRICS = {
+    *("train_seconds", "best_val_top1", "last_val_top1", "expert_share"),
+    *("test_top1", "test_top1_best"),
+}
 
 METRICS_PER_CALL = 1000
 LONGEST_REASON = 5000
@@ -140,10 +147,11 @@ def open_store(experiment: str, uri: str | None = None, runs: Path | str = "runs
     """Create or find the experiment; the one place where a store comes into being.
 
     Called once, before any worker: processes that create one SQLite store together crash.
-    Raises TrackingError where the store does not answer or cannot be used.
+    Raises StoreError where the store does not answer, TrackingError where it cannot be used.
     """
     uri = absolute_uri(uri) if uri else default_uri()
     local = is_local(uri)
+    check_writable(uri)
     try:
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
@@ -163,11 +171,11 @@ def open_store(experiment: str, uri: str | None = None, runs: Path | str = "runs
     except TrackingError:
         raise
     except Exception as error:
-        raise _unusable(uri, error) from None
+        raise unusable(uri, error) from None
     return Store(uri, str(experiment_id))
 
 
-def _unusable(
+def unusable(
     uri: str, error: Exception, kind: type[TrackingError] = TrackingError
 ) -> TrackingError:
     return kind(
@@ -235,9 +243,9 @@ def insist(action: Callable[[], T], store: Store, deadline: float) -> T:
             return action()
         except Exception as error:
             if _is_final(error):
-                raise _unusable(store.uri, error) from None
+                raise unusable(store.uri, error) from None
             if time.monotonic() + pause > deadline:
-                raise _unusable(store.uri, error, SilentStoreError) from None
+                raise unusable(store.uri, error, SilentStoreError) from None
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
@@ -251,39 +259,6 @@ def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
     mlflow_client = client(store.uri)
     for run_id in run_ids:
         mlflow_client.delete_run(run_id)
-
-
-def fetch_weights(run_id: str, network: str | None, which: str) -> dict[str, Path]:
-    """Local copies of a run's weights by network; `network` None for all, `which` best or last.
-
-    Raises TrackingError for a run that is not there or has no such weights.
-    """
-    uri = default_uri()
-    mlflow_client = client(uri)
-    try:
-        listed = mlflow_client.list_artifacts(run_id, WEIGHTS_FOLDER)
-        names = {Path(file.path).name.removesuffix(f"-{which}.pt"): file.path for file in listed}
-        found = {name: path for name, path in names.items() if path.endswith(f"-{which}.pt")}
-        chosen = {name: path for name, path in found.items() if network in (None, name)}
-        paths = {n: Path(mlflow_client.download_artifacts(run_id, p)) for n, p in chosen.items()}
-    except Exception as error:
-        raise TrackingError(f"run {run_id!r} in {uri}: {' '.join(str(error).split())}") from None
-    if not paths:
-        wanted = f"network {network!r}" if network else "weights"
-        raise TrackingError(
-            f"run {run_id!r} in {uri} has no {which} {wanted}; it has: {', '.join(found) or 'none'}"
-        )
-    return paths
-
-
-def log_files(run_id: str, files: Sequence[Path], folder: str) -> None:
-    """Log files to a run that has ended. Raises TrackingError."""
-    uri = default_uri()
-    try:
-        for path in files:
-            client(uri).log_artifact(run_id, str(path), folder)
-    except Exception as error:
-        raise _unusable(uri, error) from None
 
 
 class TrialTracker:
@@ -315,9 +290,9 @@ class TrialTracker:
         try:
             self.outbox.drain(deadline)
         except RefusedError as error:
-            raise _unusable(self._store.uri, error) from None
+            raise unusable(self._store.uri, error) from None
         except TimeoutError as error:
-            raise _unusable(self._store.uri, error, SilentStoreError) from None
+            raise unusable(self._store.uri, error, SilentStoreError) from None
 
         def upload() -> str:
             mlflow_client, run_id = client(self._store.uri), self._ensure_run()

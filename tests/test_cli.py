@@ -154,7 +154,7 @@ def test_evaluate_a_run_and_its_files_agree_with_training(owner: User) -> None:
 def test_evaluate_tells_what_it_cannot_find(owner: User) -> None:
     (run_id,), _ = stored(owner.folder)
     (file,) = owner.folder.glob("runs/tiny/trials/*/weights/S1-last.pt")
-    assert "has no best network 'S2'; it has: S1, T1" in owner.is_told(
+    assert "has no best weights of 'S2' (it has those of: S1, T1)" in owner.is_told(
         "evaluate", run_id, "--network", "S2"
     )
     assert "Run with id=abc not found" in owner.is_told("evaluate", "abc")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboards import cache
-from dashboards.address import StoreError
 from dashboards.pages import live, pairs, sensitivity, timelines, why
+from switokd.store_address import StoreError
 
 st.set_page_config(page_title="SwitOKD", layout="wide")
 page = st.navigation(

@@ -8,6 +8,7 @@ Crop and flip are off by default: they cost most of the accuracy at this size.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ def digits() -> MemorySource:
     )
 
 
+@cache
 def load(root: Path) -> ImageArrays:
     """Read the digits from scikit-learn (`root` is not used): uint8 (N, 1, 8, 8)."""
     from sklearn.datasets import load_digits

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import pickle
 import platform
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -100,7 +97,7 @@ def cifar_like(root: Path, images: int = 50_000) -> MemorySource:
         labels = np.arange(images) % 10
         return ImageArrays(pixels, labels, pixels[:10], labels[:10], tuple(map(str, range(10))))
 
-    return MemorySource("like", 10, 32, MEAN, STD, "crop_flip", 32, load, lambda _: (root,))
+    return MemorySource("like", 10, 32, MEAN, STD, "crop_flip", 32, load, lambda _: ())
 
 
 def open_cifar_like(root: Path, device: str) -> InMemoryPipeline:
@@ -286,18 +283,24 @@ def decoding(root: Path) -> list[Measurement]:
         with ThreadPoolExecutor(TWO) as pool:
             return rate_of(pool.map(work, chunks))
 
-    def decode_and_crop_alone() -> float:
-        def work(chunk: range) -> int:
-            images = np.empty((len(chunk), 3, 224, 224), np.float32)
-            draws = draw_crops(len(chunk), chunk[0])
-            for position, index in enumerate(chunk):
-                image = decode_rgb(encoded[index], "image")
-                box = random_box(draws, position, *image.shape[1:])
-                normalize.write(cut_and_resize(image, box, 224).numpy(), images[position])
-            return len(images)
+    def fill(images: np.ndarray, first: int, positions: range) -> None:
+        draws = draw_crops(len(images), first)
+        for position in positions:
+            image = decode_rgb(encoded[first + position], "image")
+            box = random_box(draws, position, *image.shape[1:])
+            normalize.write(cut_and_resize(image, box, 224).numpy(), images[position])
 
+    def batches_alone() -> Iterator[int]:
+        """Batches as ours, two in the making, from bytes that are in memory already."""
+        waiting: deque[list[Future[None]]] = deque()
         with ThreadPoolExecutor(TWO) as pool:
-            return rate_of(pool.map(work, chunks))
+            for first in range(0, len(encoded) - BATCH, BATCH):
+                images = np.empty((BATCH, 3, 224, 224), np.float32)
+                parts = [range(BATCH)[start:][:8] for start in range(0, BATCH, 8)]
+                waiting.append([pool.submit(fill, images, first, part) for part in parts])
+                if len(waiting) == TWO:
+                    yield sum(job.result() is None for job in waiting.popleft()) * 8
+            yield sum(job.result() is None for jobs in waiting for job in jobs) * 8
 
     transform = transforms.Compose(
         [
@@ -315,145 +318,18 @@ def decoding(root: Path) -> list[Measurement]:
         cropped, cropped_alone, loaded = in_turn(
             5,
             lambda: rate_of(len(batch.labels) for batch in pipeline.train_epoch()),
-            decode_and_crop_alone,
+            lambda: rate_of(batches_alone()),
             lambda: rate_of(len(labels) for _, labels in loader),
         )
     records.close()
     whole = "LMDB, decode, random crop to 224"
     return [
         Measurement("LMDB, decode", "images/s", ours, alone, "decoder alone", ">= 0.9"),
-        Measurement(whole, "images/s", cropped, cropped_alone, "decode and crop alone", ">= 0.9"),
+        Measurement(
+            whole, "images/s", cropped, cropped_alone, "same batches from memory", ">= 0.9"
+        ),
         Measurement(whole, "images/s", cropped, loaded, "ImageFolder, DataLoader, 2 workers", ""),
     ]
-
-
-# --- sharing
-
-TRIAL = """
-import json, sys, time
-from pathlib import Path
-import numpy as np, torch
-kind, root, handle = sys.argv[1:]
-torch.set_num_threads(1)
-from tests.benchmarks import bench_data
-start = time.perf_counter()
-if kind == "mapped":
-    images = bench_data.load_arrays(bench_data.cifar_like(Path(root)), Path(root), 32).train_images
-elif kind == "private":
-    images = np.load(handle)
-elif kind == "ray":
-    import pickle, ray
-    ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
-    start = time.perf_counter()
-    images = ray.get(ray.get_actor("holder", namespace="bench").reference.remote())[0]
-    images = ray.get(images)
-opened = time.perf_counter() - start
-total = int(images.sum(dtype=np.int64))
-print("ready", flush=True)
-sys.stdin.readline()
-fields = {"Pss": 0}
-for line in Path("/proc/self/smaps").read_text().splitlines():
-    if line.startswith("Pss:"):
-        fields["Pss"] += int(line.split()[1])
-print(json.dumps({"seconds": opened, "pss": fields["Pss"] / 1024}), flush=True)
-sys.stdin.readline()
-"""
-
-
-def sharing(root: Path, with_ray: bool) -> list[str]:
-    """Memory of four processes with CIFAR's 154 MB each, by the way they come to it."""
-    arrays = load_arrays(cifar_like(root), root, 32)
-    saved = root / "train.npy"
-    np.save(saved, arrays.train_images)
-    base = _four_trials("none", root, saved)
-    kinds = ["private", "mapped"]
-    if with_ray:
-        _hold_in_ray(arrays.train_images)
-        kinds.append("ray")
-    lines = []
-    for kind in kinds:
-        seconds, megabytes = _four_trials(kind, root, saved)
-        lines.append(
-            f"sharing, {kind:<8} four processes hold {megabytes - base[1]:>7,.0f} MB of images "
-            f"together; opened in {seconds:.2f} s each"
-        )
-    lines.append(_gather_or_look_up(root, arrays.train_images))
-    return lines
-
-
-def _four_trials(kind: str, root: Path, saved: Path) -> tuple[float, float]:
-    code = TRIAL if kind != "none" else TRIAL.replace("images.sum", "0 or np.zeros(1).sum")
-    trials = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, kind, str(root), str(saved)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(4)
-    ]
-    try:
-        for trial in trials:
-            assert trial.stdout is not None
-            assert trial.stdout.readline() == "ready\n", kind
-        results = []
-        for trial in trials:
-            assert trial.stdin is not None
-            assert trial.stdout is not None
-            trial.stdin.write("\n")
-            trial.stdin.flush()
-            results.append(json.loads(trial.stdout.readline()))
-    finally:
-        for trial in trials:
-            trial.communicate("\n")
-    seconds = statistics.median(result["seconds"] for result in results)
-    return seconds, sum(result["pss"] for result in results)
-
-
-def _hold_in_ray(images: np.ndarray) -> None:
-    import ray
-
-    ray.init(num_cpus=1, namespace="bench", logging_level="ERROR", include_dashboard=False)
-
-    @ray.remote(num_cpus=0)
-    class Holder:
-        def __init__(self, images: list[Any]) -> None:
-            self.images = images
-
-        def reference(self) -> list[Any]:
-            return self.images
-
-    holder = Holder.options(name="holder", lifetime="detached").remote([ray.put(images)])
-    ray.get(holder.reference.remote())
-
-
-def _gather_or_look_up(root: Path, images: np.ndarray) -> str:
-    """A batch out of the mapped array against one out of an LMDB of raw images."""
-    path = root / "raw.lmdb"
-    with (
-        lmdb.open(str(path), subdir=False, lock=False, sync=False, map_size=1 << 30) as writer,
-        writer.begin(write=True) as transaction,
-    ):
-        for number, image in enumerate(images[:20_000]):
-            transaction.put(b"%08d" % number, image.tobytes(), append=True)
-    tensor = torch.from_numpy(images)
-    batches = torch.randperm(20_000, generator=torch.Generator().manual_seed(0)).split(BATCH)
-    reader = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
-    with closing(reader), reader.begin(buffers=True) as transaction:
-
-        def look_up(batch: torch.Tensor) -> int:
-            stacked = [np.frombuffer(transaction.get(b"%08d" % i), np.uint8) for i in batch]
-            return len(np.stack(stacked))
-
-        gathered, looked_up = in_turn(
-            5,
-            lambda: rate_of(len(tensor.index_select(0, batch)) for batch in batches),
-            lambda: rate_of(look_up(batch) for batch in batches),
-        )
-    return (
-        f"sharing, batches of {BATCH}: {gathered:,.0f} images/s gathered from the mapped array, "
-        f"{looked_up:,.0f} looked up in a shared LMDB"
-    )
 
 
 def machine() -> str:
@@ -475,7 +351,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure and print everything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", help="where to put the data (default: a temporary folder)")
-    parser.add_argument("--ray", action="store_true", help="measure Ray's object store as well")
     parsed = parser.parse_args(arguments)
     torch.set_num_threads(TWO)
     print(machine())
@@ -490,8 +365,6 @@ def main(arguments: list[str] | None = None) -> None:
         pickle_photographs(root / "train", root / "pickled.lmdb")
         for row in [*reading(root), *decoding(root)]:
             print(row, flush=True)
-        for line in sharing(root, parsed.ray):
-            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from dashboards import address, runs
-from dashboards.address import StoreError
 from dashboards.comparison import comparison_frame
 from dashboards.runs import MissingArtifactError, Store
+from switokd.store_address import StoreError
 
 Record = dict[str, Any]
 

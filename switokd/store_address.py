@@ -13,11 +13,26 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from switokd.validation import SpecError
+
 ANSWER_SECONDS = 5.0
 
 
-class StoreError(ValueError):
+class StoreError(SpecError):
     """A tracking store that is not named, not there, or does not answer."""
+
+
+def check_writable(uri: str) -> None:
+    """Raise StoreError where a store can neither be written nor made; a SQLite file is made."""
+    path = sqlite_path(uri)
+    if path is None:
+        check_answers(uri)
+    elif urlsplit(uri).path in ("", "/"):
+        raise StoreError(f"{uri} names no file: in memory, the results would be lost")
+    elif path.is_dir():
+        raise StoreError(f"{uri} is a folder; a SQLite store is a file")
+    elif path.exists():
+        check_sqlite(path, uri)
 
 
 def check_answers(uri: str) -> None:
