@@ -140,18 +140,23 @@ class TrialSession:
         assert self.trainer.done, "a trial is finished after its last epoch"
         if not self._summary:
             summary = self._summarise()
-            self._outbox.add(tracking.points(summary, self.trainer.epochs))
+            self._outbox.add(tracking.points(summary, self.trainer.epoch))
             self._summary = summary
             self.checkpoint()
         if not self._files:
             self._files = self._write_files()
         run_id = None
         if self.tracker is not None:
-            run_id = self.tracker.finish(self._files, patience_seconds)
+            run_id = self.tracker.finish(self._files, patience_seconds, self._why_stopped())
         self._checkpoints.prune(1)
         return TrialResult(
             self.trial.trial_id, self.folder, self._summary, self.trainer.networks, run_id
         )
+
+    def _why_stopped(self) -> str | None:
+        if self.trainer.epoch >= self.trainer.epochs:
+            return None
+        return f"epoch {self.trainer.epoch}: {self.trainer.patience} epochs without a better one"
 
     def checkpoint(self) -> None:
         """Save everything durably; from then on its points may be sent."""

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from switokd.validation import SpecError
 
 ANSWER_SECONDS = 5.0
+# the databases that MLflow writes to, and their usual ports
+DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 class StoreError(SpecError):
@@ -43,17 +45,20 @@ def check_answers(uri: str) -> None:
         check_sqlite(path, uri)
     elif parts.scheme in ("http", "https"):
         check_server(uri)
-    elif parts.scheme in ("", "file"):
-        if not Path(parts.path).is_dir():
-            raise StoreError(f"no tracking store at {uri}: run a sweep first")
-    elif "sql" in parts.scheme and parts.hostname:
-        port = parts.port or (3306 if "mysql" in parts.scheme else 5432)
-        try:
-            socket.create_connection((parts.hostname, port), timeout=ANSWER_SECONDS).close()
-        except OSError as error:
-            raise StoreError(
-                f"the tracking database {parts.hostname}:{port} does not answer: {error}"
-            ) from error
+    elif parts.scheme.split("+")[0] in DATABASES and parts.hostname:
+        check_database(parts.hostname, parts.port or DATABASES[parts.scheme.split("+")[0]])
+    elif parts.scheme != "databricks" and uri != "databricks":
+        raise StoreError(
+            f"{uri!r} is no tracking store: MLFLOW_TRACKING_URI is sqlite:///FILE, http(s)://HOST, "
+            f"or a database ({', '.join(DATABASES)}); MLflow has no folder store any more"
+        )
+
+
+def check_database(host: str, port: int) -> None:
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        raise StoreError(f"the tracking database {host}:{port} does not answer: {error}") from error
 
 
 def sqlite_path(uri: str) -> Path | None:

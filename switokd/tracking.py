@@ -39,6 +39,7 @@ VARIANT = "switokd.variant"
 GIT_COMMIT = "switokd.git_commit"
 SWEEP = "switokd.sweep"
 FAILURE = "switokd.failure"
+STOPPED = "switokd.stopped"
 VERSION_PREFIX = "switokd.version."
 PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
@@ -280,9 +281,15 @@ class TrialTracker:
         """Whether the run has ended as far as this tracker is concerned."""
         return self.outbox.closed
 
-    def finish(self, files: Sequence[tuple[Path, str | None]], patience_seconds: float) -> str:
+    def finish(
+        self,
+        files: Sequence[tuple[Path, str | None]],
+        patience_seconds: float,
+        stopped: str | None = None,
+    ) -> str:
         """Send everything, then the artifacts (file, folder), and mark the run FINISHED.
 
+        `stopped` says why the trial ended before its last epoch, where it did.
         Returns the run's id. Raises TrackingError where the store refuses, or stays silent for
         `patience_seconds`; all of it can be done again, by a later process too.
         """
@@ -298,6 +305,8 @@ class TrialTracker:
             mlflow_client, run_id = client(self._store.uri), self._ensure_run()
             for path, folder in files:
                 mlflow_client.log_artifact(run_id, str(path), folder)
+            if stopped is not None:
+                mlflow_client.set_tag(run_id, STOPPED, stopped)
             mlflow_client.set_terminated(run_id, "FINISHED")
             return run_id
 

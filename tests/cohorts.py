@@ -116,6 +116,7 @@ def tiny_trainer(
     seed: int = 0,
     dropout: float = 0.0,
     device: str = "cpu",
+    patience: int | None = None,
     **settings: Any,
 ) -> Trainer:
     """The real trainer over tiny networks; the learning rate falls to a tenth in epoch 2."""
@@ -145,6 +146,7 @@ def tiny_trainer(
         epochs=epochs,
         device=place,
         precision=precision,
+        patience=patience,
     )
 
 

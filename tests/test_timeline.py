@@ -255,3 +255,25 @@ def test_a_timeline_without_links_keeps_losses() -> None:
         timeline.record(CohortStep(values, values, {}), images=8)
     assert timeline.losses("S1")[0].tolist() == [1, 2, 3]
     assert list(timeline.windows(total_steps=3, after=0)) == []
+
+
+def test_divergence_names_the_network_whose_own_loss_it_is() -> None:
+    """A student's infinite logits make its teacher's loss infinite too, one column earlier."""
+    timeline = recorded(3)
+    made_up = made_up_step(4)
+    for network in ("T1", "S1"):
+        made_up.losses[network] = torch.tensor(math.nan)
+    made_up.cross_entropies["S1"] = torch.tensor(math.inf)
+    timeline.record(made_up, images=8)
+    with pytest.raises(DivergedError, match="step 4: the loss of S1"):
+        timeline.flush()
+
+
+def test_the_last_window_of_a_trial_that_ended_early_is_whole() -> None:
+    timeline = recorded(5)
+    size = 2
+    total = size * 2000
+    before = [w.step for w in timeline.windows(total, after=0) if w.quantity == "gap"]
+    ended = [w.step for w in timeline.windows(total, after=4, ended=True) if w.quantity == "gap"]
+    assert set(before) == {2, 4}
+    assert set(ended) == {5}

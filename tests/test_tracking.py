@@ -18,6 +18,7 @@ from switokd import tracking
 from switokd.experiment import Experiment
 from switokd.outbox import Outbox, Point, RefusedError
 from switokd.spec import TrialSpec
+from switokd.store_address import StoreError
 from switokd.tracking import Store, TrackingError, TrialTracker
 
 
@@ -169,8 +170,30 @@ def test_a_run_deleted_in_the_meantime_ends_the_trial_at_once(
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match=r"http://127\.0\.0\.1:9 .*MLFLOW_TRACKING_URI"):
+    with pytest.raises(StoreError, match=r"http://127\.0\.0\.1:9 does not answer"):
         tracking.open_store("tracked", "http://127.0.0.1:9", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("sqlite://", "names no file"),
+        ("sqlite:///", "is a folder"),
+        ("sqlite:///FOLDER", "is a folder"),
+        ("FOLDER", "no folder store"),
+        ("nonsense://x", "is no tracking store"),
+        ("postgresql://127.0.0.1:9/mlflow", "127.0.0.1:9 does not answer"),
+    ],
+)
+def test_an_address_that_no_store_can_have_is_told_at_once(
+    tmp_path: Path, uri: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def client(_: str) -> None:
+        raise AssertionError("MLflow would try for minutes")
+
+    monkeypatch.setattr(tracking, "client", client)
+    with pytest.raises(StoreError, match=told):
+        tracking.open_store("tracked", uri.replace("FOLDER", str(tmp_path)), tmp_path)
 
 
 def test_an_experiment_deleted_in_mlflow_is_not_written_to(tmp_path: Path, store: Store) -> None:

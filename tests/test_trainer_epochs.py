@@ -126,3 +126,20 @@ def test_each_step_is_offered_as_a_stop_but_the_last() -> None:
     trainer, offers = tiny_trainer(), []
     trainer.run_epoch(lambda: offers.append(trainer.step) or True)
     assert offers == [1, 2, 3]
+
+
+def test_patience_ends_training_where_no_student_gets_better() -> None:
+    """Two epochs after the last better one, and not before; without patience all are trained."""
+    still = {"S1": 1e-12, "S2": 1e-12, "T1": 0.05}
+    trainer = tiny_trainer(students=2, epochs=9, learning_rates=still, patience=2)
+    whole = tiny_trainer(students=2, epochs=4, learning_rates=still)
+    while not trainer.done:
+        trainer.run_epoch()
+    # running statistics of batch norm settle in the first epochs, the weights do not move
+    last_better = max(trainer.best[name].epoch for name in ("S1", "S2"))
+    assert trainer.stopped_early
+    assert trainer.epoch == last_better + 2 < 9
+    while not whole.done:
+        whole.run_epoch()
+    assert whole.epoch == 4
+    assert not whole.stopped_early

@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dashboards import address, runs
+from dashboards import runs
 from dashboards.comparison import comparison_frame
 from dashboards.runs import MissingArtifactError, Store
+from switokd import store_address
 from switokd.store_address import StoreError
 
 Record = dict[str, Any]
@@ -104,8 +105,12 @@ def test_the_address_comes_from_the_environment(
 
 
 def test_reading_creates_no_store(tmp_path: Path) -> None:
-    for uri in (f"sqlite:///{tmp_path}/runs/mlflow.db", (tmp_path / "mlruns").as_uri()):
-        with pytest.raises(StoreError, match=r"no tracking store at .*: run a sweep first"):
+    told = {
+        f"sqlite:///{tmp_path}/runs/mlflow.db": r"no tracking store at .*: run a sweep first",
+        (tmp_path / "mlruns").as_uri(): "no folder store",
+    }
+    for uri, reason in told.items():
+        with pytest.raises(StoreError, match=reason):
             Store(uri)
     assert not list(tmp_path.iterdir())
 
@@ -130,7 +135,7 @@ def test_a_store_of_another_schema_is_a_plain_error(tmp_path: Path, writer: Any)
 def test_a_server_that_does_not_answer_is_named_within_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(address, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(store_address, "ANSWER_SECONDS", 0.5)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
