@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHMARKS = ("data", "trainer")
+BENCHMARKS = ("data", "data_sharing", "trainer")
 
 
 def main() -> None:
