@@ -156,7 +156,7 @@ class TrialSession:
     def _why_stopped(self) -> str | None:
         if self.trainer.epoch >= self.trainer.epochs:
             return None
-        return f"epoch {self.trainer.epoch}: {self.trainer.patience} epochs without a better one"
+        return f"epoch {self.trainer.epoch}: none better in {self.trainer.patience}"
 
     def checkpoint(self) -> None:
         """Save everything durably; from then on its points may be sent."""

@@ -14,7 +14,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from mlflow import MlflowClient
 
+from switokd import tracking
 from switokd.checkpoint import CheckpointFolder
 from switokd.data import DataError
 from switokd.experiment import Experiment
@@ -22,6 +24,7 @@ from switokd.lock import HeldError
 from switokd.session import TrialResult, TrialSession
 from switokd.spec import TrialSpec
 from switokd.timeline import DivergedError
+from switokd.tracking import TrialTracker
 from tests.test_checkpoint import files_limited_to
 
 
@@ -190,3 +193,22 @@ def test_kill_9_in_mid_epoch_and_resume_is_one_undisturbed_run(
     session = TrialSession(trial(), runs=tmp_path)
     assert 0 < session.trainer.step < session.trainer.total_steps
     assert_equal_results(finish(session), undisturbed)
+
+
+def test_a_trial_stopped_on_its_holdout_counts_as_finished_and_says_so(tmp_path: Path) -> None:
+    """A student that hardly moves gets no better; the test set is scored all the same."""
+    still = {"epochs": 8, "learning_rate": 1e-9, "holdout": 0.2, "patience": 1}
+    stopped = trial(recipe=still)
+    store = tracking.open_store("session", f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    tracker = TrialTracker(store, stopped)
+    result = finish(TrialSession(stopped, runs=tmp_path, tracker=tracker, threads=1))
+    run = tracking.find_runs(store)[stopped.trial_id]
+    epochs = len(MlflowClient(store.uri).get_metric_history(run.info.run_id, "val_top1/S1"))
+    assert 1 < epochs < 8
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["switokd.stopped"] == f"epoch {epochs}: none better in 1"
+    timeline = pd.read_parquet(result.folder / "timeline.parquet")
+    assert timeline["epoch"].max() == epochs
+    gaps = MlflowClient(store.uri).get_metric_history(run.info.run_id, "gap/T1-S1")
+    assert max(gap.step for gap in gaps) == timeline["step"].max()
+    assert {"test_top1/S1", "test_top1_best/S1"} <= result.metrics.keys()
