@@ -23,7 +23,10 @@ sweep: setup ## run every trial of EXPERIMENT that has not finished, track it, c
 	@$(BIN)/switokd sweep $(EXPERIMENT) $(ARGS)
 
 ui: setup ## MLflow's UI over the same store, http://127.0.0.1:5000
-	@$(BIN)/mlflow ui --backend-store-uri "$(STORE)" --host 127.0.0.1 --port 5000
+	@case "$(STORE)" in \
+	http*) echo "the store is a server: its UI is at $(STORE)" ;; \
+	*) mkdir -p runs && $(BIN)/mlflow ui --backend-store-uri "$(STORE)" --host 127.0.0.1 --port 5000 ;; \
+	esac
 
 dashboard: setup ## the comparison dashboard, http://127.0.0.1:8501
 	@$(BIN)/python -m dashboards

@@ -103,14 +103,14 @@ def sweep(
     from tuning.sweep import sweep as run_sweep
 
     failures = run_sweep(spec, runs=RUNS, console=console, fresh=fresh)
+    by_id = {trial.trial_id: trial for trial in spec.trials}
+    for trial_id, reason in failures.items():
+        _err(f"failed: {by_id[trial_id].label}: {reason.strip()}")
+        again = " ".join([str(experiment), *(overrides or []), "--trial", trial_id])
+        _err(f"  run it again alone: switokd train {again}")
     _print_comparison(spec.name, None)
     console.print("Browse every trial: make ui    See the pairs: make dashboard", highlight=False)
     if failures:
-        by_id = {trial.trial_id: trial for trial in spec.trials}
-        for trial_id, reason in failures.items():
-            _err(f"failed: {by_id[trial_id].label}: {reason.strip()}")
-            again = " ".join([str(experiment), *(overrides or []), "--trial", trial_id])
-            _err(f"  run it again alone: switokd train {again}")
         raise typer.Exit(FAILED)
 
 
@@ -145,6 +145,8 @@ def train(
         console.print(f"run {run.info.run_id}", highlight=False)
         return
     result = None
+    # a trial is the child of its experiment's sweep, whoever trains it
+    store = tracking.open_sweep(store, spec.name, status="FINISHED")
     try:
         with TrialSession(chosen, runs=RUNS, tracker=TrialTracker(store, chosen)) as session:
             _stop_orderly_on_interrupt(session)
@@ -170,7 +172,7 @@ def train(
 
 
 def _print_summary(metrics: dict[str, float]) -> None:
-    from switokd.tracking import SUMMARY_METRICS
+    from switokd.metrics import SUMMARY_METRICS
 
     for name, value in sorted(metrics.items()):
         if name.partition("/")[0] in SUMMARY_METRICS:
@@ -330,7 +332,8 @@ def explain(
     paths = _fetch_weights(run_id, None, weights)
     from dashboards import heat_maps
     from switokd import explain as grad_cam
-    from switokd import run_files, tracking
+    from switokd import tracking
+    from switokd.lock import writable
     from switokd.train import choose_device
     from switokd.weights import read_weights
 
@@ -342,7 +345,7 @@ def explain(
     )
     surfaces = heat_maps.surface_figure(explanation.maps, names, explanation.classes)
     numbers = explanation.numbers()
-    folder = RUNS.absolute() / "explain" / run_id
+    folder = writable(RUNS) / "explain" / run_id
     files = {
         "heat_maps.png": heat_maps.png(overlays),
         "surfaces.html": heat_maps.surface_page(surfaces).encode(),
@@ -351,7 +354,7 @@ def explain(
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    run_files.log_files(run_id, [folder / name for name in files], tracking.EXPLAIN_FOLDER)
+    tracking.log_files(run_id, [folder / name for name in files], tracking.EXPLAIN_FOLDER)
     for name, value in numbers.items():
         console.print(f"{name:28} {value:.4g}", highlight=False)
     console.print(f"in the run's artifacts and in {folder}", highlight=False, soft_wrap=True)

@@ -1,11 +1,11 @@
-"""The files of a tracked run: weights come from it, explanations go to it."""
+"""The files of a tracked run, fetched."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from switokd.tracking import WEIGHTS_FOLDER, TrackingError, client, default_uri, unusable
+from switokd.store_address import default_uri
+from switokd.tracking import WEIGHTS_FOLDER, TrackingError, client
 
 
 def fetch_weights(run_id: str, network: str | None, which: str) -> dict[str, Path]:
@@ -28,13 +28,3 @@ def fetch_weights(run_id: str, network: str | None, which: str) -> dict[str, Pat
         has = ", ".join(found) or "none"
         raise TrackingError(f"run {run_id!r} in {uri} has no {wanted} (it has those of: {has})")
     return paths
-
-
-def log_files(run_id: str, files: Sequence[Path], folder: str) -> None:
-    """Log files to a run that has ended. Raises TrackingError."""
-    uri = default_uri()
-    try:
-        for path in files:
-            client(uri).log_artifact(run_id, str(path), folder)
-    except Exception as error:
-        raise unusable(uri, error) from None

@@ -22,7 +22,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from switokd import tracking
+from switokd import metrics, tracking
 from switokd.checkpoint import CheckpointFolder, write_durably
 from switokd.data import DataError
 from switokd.environment import library_versions
@@ -87,13 +87,14 @@ class TrialSession:
         self._held = contextlib.ExitStack()
         self._held.enter_context(FileLock(self.folder / "lock", f"trial {trial.trial_id}"))
         try:
-            if tracker is not None:
-                tracker.begin()
             state = self._checkpoints.latest()
             # threads change the order of sums: a resumed trial keeps those it began with
-            self.threads = state["threads"] if state else threads or os.cpu_count() or 1
+            self.threads: int = state["threads"] if state else threads or os.cpu_count() or 1
             torch.set_num_threads(self.threads)
-            self.trainer: Trainer = build_trainer(trial, choose_device(trial.resources.gpus))
+            device = choose_device(trial.resources.gpus)
+            if tracker is not None:
+                tracker.begin(str(device), self.threads)
+            self.trainer: Trainer = build_trainer(trial, device)
             self._held.callback(self.trainer.data.close)
             if state:
                 self._resume(state)
@@ -126,7 +127,7 @@ class TrialSession:
         report = self.trainer.run_epoch(go_on)
         if report is not None:
             self._last_top1 = {name: scores.top1 for name, scores in report.scores.items()}
-            self._outbox.add(tracking.points(tracking.epoch_values(report), report.epoch))
+            self._outbox.add(metrics.points(metrics.epoch_values(report), report.epoch))
             if not self.trainer.done:
                 self._checkpoint_if_due()
         return report
@@ -140,7 +141,7 @@ class TrialSession:
         assert self.trainer.done, "a trial is finished after its last epoch"
         if not self._summary:
             summary = self._summarise()
-            self._outbox.add(tracking.points(summary, self.trainer.epoch))
+            self._outbox.add(metrics.points(summary, self.trainer.epoch))
             self._summary = summary
             self.checkpoint()
         if not self._files:
@@ -164,7 +165,7 @@ class TrialSession:
         windows = self.trainer.timeline.windows(
             self.trainer.total_steps, self._tracked_step, ended=self.trainer.done
         )
-        self._outbox.add(tracking.window_points(windows))
+        self._outbox.add(metrics.window_points(windows))
         self._tracked_step = step
         self._checkpoints.save(
             step,
@@ -205,7 +206,7 @@ class TrialSession:
         self._outbox.release()
 
     def _summarise(self) -> dict[str, float]:
-        trainer, metric = self.trainer, tracking.metric
+        trainer, metric = self.trainer, metrics.metric
         summary = {"train_seconds": trainer.train_seconds}
         for name in trainer.networks:
             summary[metric("best_val_top1", name)] = trainer.best[name].top1
@@ -226,7 +227,7 @@ class TrialSession:
             for name, network in trainer.networks.items():
                 network.load_state_dict(weights[name])
             scores, _ = trainer.evaluate("test")
-            values |= {tracking.metric(quantity, name): s.top1 for name, s in scores.items()}
+            values |= {metrics.metric(quantity, name): s.top1 for name, s in scores.items()}
         return values
 
     def _write_files(self) -> list[tuple[Path, str | None]]:
@@ -243,7 +244,7 @@ class TrialSession:
         weights_folder.mkdir(exist_ok=True)
         for name, network in self.trainer.networks.items():
             best = self.trainer.best[name]
-            last_top1 = self._summary[tracking.metric("last_val_top1", name)]
+            last_top1 = self._summary[metrics.metric("last_val_top1", name)]
             for which, epoch, top1, weights in (
                 ("last", self.trainer.epoch, last_top1, _copies(network)),
                 ("best", best.epoch, best.top1, best.weights),

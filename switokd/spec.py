@@ -1,7 +1,7 @@
 """What one trial trains: frozen, validated, and identified by its content. No torch here.
 
 A `TrialSpec` is complete: every default is resolved in it, so that the spec alone, stored beside a
-run, trains the same networks again.
+run, trains the same networks again (`switokd.train.run`).
 """
 
 from __future__ import annotations

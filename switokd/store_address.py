@@ -5,6 +5,7 @@ MLflow itself would create a missing SQLite file, and would try a dead server ag
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
 import urllib.error
@@ -22,6 +23,24 @@ DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 class StoreError(SpecError):
     """A tracking store that is not named, not there, or does not answer."""
+
+
+def default_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, else SQLite under runs/; a relative SQLite path is made absolute."""
+    return absolute_uri(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///runs/mlflow.db")
+
+
+def absolute_uri(uri: str) -> str:
+    """The same store under any working directory: Ray's workers have their own."""
+    prefix = "sqlite:///"
+    if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
+        return prefix + str(Path(uri.removeprefix(prefix)).absolute())
+    return uri
+
+
+def is_local(uri: str) -> bool:
+    """Whether the store is a file of this machine, which another one would not see."""
+    return "://" not in uri or uri.startswith(("sqlite:", "file:"))
 
 
 def check_writable(uri: str) -> None:

@@ -9,23 +9,29 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from switokd.environment import git_commit, library_versions
 from switokd.outbox import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Outbox, Point, RefusedError
-from switokd.store_address import check_writable
+from switokd.store_address import (
+    absolute_uri,
+    check_answers,
+    check_writable,
+    default_uri,
+    is_local,
+    sqlite_path,
+)
 from switokd.validation import SpecError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from switokd.spec import TrialSpec
-    from switokd.timeline import WindowMean
-    from switokd.trainer import EpochReport
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +46,9 @@ GIT_COMMIT = "switokd.git_commit"
 SWEEP = "switokd.sweep"
 FAILURE = "switokd.failure"
 STOPPED = "switokd.stopped"
+DEVICE = "switokd.device"
+THREADS = "switokd.threads"
+HOST = "switokd.host"
 VERSION_PREFIX = "switokd.version."
 PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
@@ -48,12 +57,6 @@ TIMELINE_FILE = "timeline.parquet"
 SPEC_FILE = "spec.yaml"
 WEIGHTS_FOLDER = "weights"
 EXPLAIN_FOLDER = "explain"
-
-# the metrics that a trial has at its end alone
-SUMMARY_METRICS = {
-    *("train_seconds", "best_val_top1", "last_val_top1", "expert_share"),
-    *("test_top1", "test_top1_best"),
-}
 
 METRICS_PER_CALL = 1000
 LONGEST_REASON = 5000
@@ -67,57 +70,6 @@ class TrackingError(SpecError):
 
 class SilentStoreError(TrackingError):
     """The tracking store does not answer now, but may later."""
-
-
-def metric(quantity: str, *subject: str) -> str:
-    """`val_top1/S1`, `gap/T1-S1`: a quantity of a network or of a link."""
-    return f"{quantity}/{'-'.join(subject)}" if subject else quantity
-
-
-def epoch_values(report: EpochReport) -> dict[str, float]:
-    """The metrics of one epoch, by name."""
-    values = {"images_per_second": report.images_per_second}
-    for name, scores in report.scores.items():
-        values[metric("val_top1", name)] = scores.top1
-        values[metric("val_top5", name)] = scores.top5
-        values[metric("val_loss", name)] = scores.loss
-        values[metric("val_calibration_error", name)] = scores.calibration_error
-        values[metric("train_loss", name)] = report.train_losses[name]
-        values[metric("ce", name)] = report.cross_entropies[name]
-        values[metric("lr", name)] = report.learning_rates[name]
-    for link, share in report.agreements.items():
-        values[metric("agreement", *link)] = share
-    return values
-
-
-def points(values: dict[str, float], step: int) -> list[Point]:
-    """Points of one step, made now."""
-    now = _now_ms()
-    return [Point(name, float(value), step, now) for name, value in values.items()]
-
-
-def window_points(windows: Iterable[WindowMean]) -> list[Point]:
-    """The points of a timeline's windows, made now."""
-    now = _now_ms()
-    return [Point(metric(w.quantity, *w.subject), w.value, w.step, now) for w in windows]
-
-
-def default_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, else SQLite under runs/; a relative SQLite path is made absolute."""
-    return absolute_uri(os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///runs/mlflow.db")
-
-
-def absolute_uri(uri: str) -> str:
-    """The same store under any working directory: Ray's workers have their own."""
-    prefix = "sqlite:///"
-    if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
-        return prefix + str(Path(uri.removeprefix(prefix)).absolute())
-    return uri
-
-
-def is_local(uri: str) -> bool:
-    """Whether the store is a file of this machine, which another one would not see."""
-    return "://" not in uri or uri.startswith(("sqlite:", "file:"))
 
 
 @dataclass(frozen=True)
@@ -190,14 +142,44 @@ def _in_one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
+@contextlib.contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow and its database raise into one TrackingError that names the store."""
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise unusable(uri, error) from None
+
+
 def find_runs(store: Store) -> dict[str, Any]:
     """The experiment's trial runs by trial id, the newest where a trial has several."""
     runs: dict[str, Any] = {}
-    for run in _all_runs(store):
-        trial_id = run.data.tags.get(TRIAL_ID)
-        if trial_id is not None:
-            runs.setdefault(trial_id, run)
+    with answering(store.uri):
+        for run in _all_runs(store):
+            trial_id = run.data.tags.get(TRIAL_ID)
+            if trial_id is not None:
+                runs.setdefault(trial_id, run)
     return runs
+
+
+def finished_ids(experiment: str) -> set[str]:
+    """The ids of an experiment's finished trials; makes neither store nor experiment.
+
+    Raises StoreError where there is a store that does not answer.
+    """
+    uri = default_uri()
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        return set()
+    check_answers(uri)
+    with answering(uri):
+        found = client(uri).get_experiment_by_name(experiment)
+    if found is None or found.lifecycle_stage == "deleted":
+        return set()
+    runs = find_runs(Store(uri, str(found.experiment_id)))
+    return {trial_id for trial_id, run in runs.items() if run.info.status == "FINISHED"}
 
 
 def _all_runs(store: Store, filter_string: str = "") -> Iterable[Any]:
@@ -216,16 +198,17 @@ def _all_runs(store: Store, filter_string: str = "") -> Iterable[Any]:
             return
 
 
-def open_sweep(store: Store, experiment: str) -> Store:
-    """The store with the experiment's one sweep run, reopened where there is one."""
-    mlflow_client = client(store.uri)
-    found = list(_all_runs(store, f"tags.`{SWEEP}` = '{experiment}'"))
-    if found:
-        run_id = found[0].info.run_id
-        mlflow_client.update_run(run_id, status="RUNNING")
-    else:
-        tags = {SWEEP: experiment, RUN_NAME: f"sweep {experiment}", GIT_COMMIT: git_commit()}
-        run_id = mlflow_client.create_run(store.experiment_id, tags=tags).info.run_id
+def open_sweep(store: Store, experiment: str, status: str = "RUNNING") -> Store:
+    """The store with the experiment's one sweep run, made or put into `status`."""
+    with answering(store.uri):
+        mlflow_client = client(store.uri)
+        found = list(_all_runs(store, f"tags.`{SWEEP}` = '{experiment}'"))
+        if found:
+            run_id = found[0].info.run_id
+        else:
+            tags = {SWEEP: experiment, RUN_NAME: f"sweep {experiment}", GIT_COMMIT: git_commit()}
+            run_id = mlflow_client.create_run(store.experiment_id, tags=tags).info.run_id
+        mlflow_client.update_run(run_id, status=status)
     return Store(store.uri, store.experiment_id, run_id)
 
 
@@ -258,23 +241,35 @@ def _is_final(error: Exception) -> bool:
 
 def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
     """Delete runs in MLflow's restorable way."""
-    mlflow_client = client(store.uri)
-    for run_id in run_ids:
-        mlflow_client.delete_run(run_id)
+    with answering(store.uri):
+        for run_id in run_ids:
+            client(store.uri).delete_run(run_id)
+
+
+def log_files(run_id: str, files: Sequence[Path], folder: str) -> None:
+    """Log files to a run that has ended. Raises TrackingError."""
+    uri = default_uri()
+    with answering(uri):
+        for path in files:
+            client(uri).log_artifact(run_id, str(path), folder)
 
 
 class TrialTracker:
     """The run of one trial, and the points that wait for it."""
 
-    def __init__(self, store: Store, trial: TrialSpec, tags: dict[str, str] | None = None) -> None:
+    def __init__(self, store: Store, trial: TrialSpec) -> None:
         self._store = store
         self._trial = trial
-        self._tags = trial_tags(trial) | (tags or {})
+        self._tags = trial_tags(trial)
         self._run_id: str | None = None
         self.outbox = Outbox(self._send, METRICS_PER_CALL, f"the tracking store {store.uri}")
 
-    def begin(self) -> None:
-        """Find or create the run, and send; for the process that holds the trial's lock."""
+    def begin(self, device: str, threads: int) -> None:
+        """Find or create the run, and send; for the process that holds the trial's lock.
+
+        `device` and `threads` are what equal bits depend on beside the spec and the versions.
+        """
+        self._tags |= {DEVICE: device, THREADS: str(threads), HOST: socket.gethostname()}
         self.outbox.start()
 
     @property
@@ -386,7 +381,3 @@ def trial_tags(trial: TrialSpec) -> dict[str, str]:
         VARIANT: trial.method.variant,
         GIT_COMMIT: git_commit(),
     }
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,3 +16,11 @@ def _process_wide_switches() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def main_module() -> Iterator[None]:
+    """Streamlit's test harness leaves its page as `__main__`, which spawned processes run again."""
+    before = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = before

@@ -98,11 +98,16 @@ def owner(
 
 
 def stored(folder: Path) -> tuple[list[str], int]:
-    """The run ids of the experiment, and how many points they have."""
+    """The ids of the experiment's trial runs, and how many points they have."""
     client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
+    found = client.search_runs([experiment.experiment_id])
+    runs = [run for run in found if "switokd.trial_id" in run.data.tags]
+    # the one other is the sweep's, their parent
+    (sweep,) = (run for run in found if run not in runs)
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {sweep.info.run_id}
+    assert sweep.info.status == "FINISHED"
     points = sum(
         len(client.get_metric_history(run.info.run_id, name))
         for run in runs

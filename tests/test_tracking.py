@@ -94,7 +94,7 @@ def test_points_go_in_full_batches(
 ) -> None:
     tracker.outbox.add(numbered(2500))
     tracker.outbox.release()
-    tracker.begin()
+    tracker.begin("cpu", 1)
     tracker.finish([], 60)
     assert batches == [1000, 1000, 500]
     assert history(store, trial) == [(p.step, p.value) for p in numbered(2500)]
@@ -108,7 +108,7 @@ def test_points_sent_twice_are_stored_once(
         again = TrialTracker(store, trial)
         again.outbox.add(numbered(30))
         again.outbox.release()
-        again.begin()
+        again.begin("cpu", 1)
         again.finish([], 60)
     assert history(store, trial) == [(p.step, p.value) for p in numbered(30)]
 
@@ -120,7 +120,7 @@ def test_points_that_no_checkpoint_has_are_never_sent(
     tracker.outbox.add(numbered(3))
     tracker.outbox.release()
     tracker.outbox.add([Point("gap/T1-S1", 9.0, 4, 1004)])
-    tracker.begin()
+    tracker.begin("cpu", 1)
     tracker.end(status, "the reason" if status == "FAILED" else None)
     assert history(store, trial) == [(p.step, p.value) for p in numbered(3)]
     run = run_of(store, trial)
@@ -132,11 +132,11 @@ def test_points_that_no_checkpoint_has_are_never_sent(
 def test_a_later_session_continues_the_run_and_forgets_the_failure(
     store: Store, trial: TrialSpec, tracker: TrialTracker, tmp_path: Path
 ) -> None:
-    tracker.begin()
+    tracker.begin("cpu", 1)
     tracker.end("FAILED", "diverged")
     failed = run_of(store, trial)
     later = TrialTracker(store, trial)
-    later.begin()
+    later.begin("cpu", 1)
     file = tmp_path / "S1-last.pt"
     file.write_bytes(b"weights")
     assert later.finish([(file, "weights")], 60) == failed.info.run_id
@@ -160,7 +160,7 @@ def test_a_tracker_that_has_not_begun_leaves_the_store_alone(
 def test_a_run_deleted_in_the_meantime_ends_the_trial_at_once(
     store: Store, trial: TrialSpec, tracker: TrialTracker
 ) -> None:
-    tracker.begin()
+    tracker.begin("cpu", 1)
     tracker.outbox.drain(time.monotonic() + 60)
     MlflowClient(store.uri).delete_run(run_of(store, trial).info.run_id)
     tracker.outbox.add(numbered(3))

@@ -6,7 +6,6 @@ import os
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -16,7 +15,6 @@ from switokd import tracking
 from switokd.experiment import Experiment
 from switokd.spec import TrialSpec
 from switokd.train import build_trainer, choose_device
-from switokd.validation import SpecError
 from tuning.placement import Placement, place
 
 WARMUP_STEPS = 2
@@ -67,26 +65,6 @@ def print_trials(experiment: Experiment, finished: set[str], console: Console) -
             "finished" if trial.trial_id in finished else "to train",
         )
     console.print(table)
-
-
-def finished_ids(experiment: Experiment) -> set[str]:
-    """The ids of the experiment's trials that have finished; creates no store.
-
-    Raises SpecError where there is a store that does not answer.
-    """
-    from dashboards.runs import Store, StoreError
-
-    uri = tracking.default_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        return set()
-    try:
-        store = Store(uri)
-        if experiment.name not in store.experiments().values():
-            return set()
-        runs = store.trials(experiment.name)
-    except StoreError as error:
-        raise SpecError(str(error)) from None
-    return set(runs.loc[runs["status"] == "FINISHED", "trial_id"])
 
 
 def estimate(experiment: Experiment, finished: set[str]) -> Estimate:
@@ -147,6 +125,6 @@ def print_estimate(cost: Estimate, console: Console) -> None:
 
 def dry_run(experiment: Experiment, console: Console) -> None:
     """Print the trials and, from a few timed steps, their cost; trains nothing."""
-    finished = finished_ids(experiment)
+    finished = tracking.finished_ids(experiment.name)
     print_trials(experiment, finished, console)
     print_estimate(estimate(experiment, finished), console)

@@ -42,6 +42,8 @@ def sweep(
     with FileLock(folder / "sweep.lock", f"a sweep of {experiment.name!r}"):
         store = tracking.open_store(experiment.name, runs=runs)
         if fresh:
+            # nothing is discarded for a sweep that could not run
+            check_data(experiment.trials)
             discard(experiment.trials, store, runs)
         close_abandoned(store, runs, experiment.name)
         missing = missing_trials(experiment.trials, store)

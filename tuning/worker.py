@@ -76,11 +76,7 @@ class TrialWorker(tune.Trainable):
 
     def _begin(self) -> TrialSession:
         trial = TrialSpec.model_validate_json(self._config["trial"])
-        tracker = TrialTracker(
-            Store(*self._config["store"]),
-            trial,
-            tags={"switokd.host": os.uname().nodename},
-        )
+        tracker = TrialTracker(Store(*self._config["store"]), trial)
         self._session = TrialSession(
             trial,
             runs=Path(self._config["runs"]),

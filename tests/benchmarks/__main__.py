@@ -1,18 +1,26 @@
-"""`make bench`: every measurement of the project, or those named on the command line."""
+"""`make bench`: every measurement of the project, or the one named on the command line."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
-BENCHMARKS = ("data", "data_sharing", "trainer")
+import pytest
+
+BENCHMARKS = ("data", "data_sharing", "trainer", "dashboards")
+DASHBOARDS = Path(__file__).parents[1] / "dashboards" / "bench_speed.py"
 
 
 def main() -> None:
-    chosen = sys.argv[1:2] if sys.argv[1:2] and sys.argv[1] in BENCHMARKS else list(BENCHMARKS)
-    rest = sys.argv[2:] if len(chosen) == 1 and sys.argv[1:] else []
-    for name in chosen:
-        importlib.import_module(f"tests.benchmarks.bench_{name}").main(rest)
+    named = [name for name in sys.argv[1:2] if name in BENCHMARKS]
+    rest = sys.argv[2:] if named else []
+    for name in named or BENCHMARKS:
+        if name == "dashboards":
+            # its store is made by the fixtures of the dashboards' tests
+            pytest.main([str(DASHBOARDS), "-s", "-q", *rest])
+        else:
+            importlib.import_module(f"tests.benchmarks.bench_{name}").main(rest)
 
 
 if __name__ == "__main__":

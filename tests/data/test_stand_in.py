@@ -23,6 +23,12 @@ def test_stand_in_has_the_sets_shape_and_classes(name: str, tmp_path: Path) -> N
         assert sum(len(y) for _, y in data.evaluation("test")) == 16
 
 
+@pytest.mark.parametrize("name", ["cifar100", "imagenet"])
+def test_stand_in_can_hold_images_out(name: str) -> None:
+    with open_pipeline(name, batch_size=8, seed=0, holdout=0.1, stand_in=True) as data:
+        assert sum(len(y) for _, y in data.evaluation("holdout")) >= 1
+
+
 def test_stand_in_is_the_same_every_time(tmp_path: Path) -> None:
     def first() -> torch.Tensor:
         with open_pipeline("cifar10", batch_size=8, seed=3, root=tmp_path, stand_in=True) as data:

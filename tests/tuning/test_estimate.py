@@ -10,10 +10,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from switokd import tracking
 from switokd.experiment import Experiment, load_experiment
 from switokd.validation import SpecError
 from tuning import estimate as estimating
-from tuning.estimate import Estimate, TrialCost, dry_run, estimate, finished_ids
+from tuning.estimate import Estimate, TrialCost, dry_run, estimate
 from tuning.placement import Placement
 
 FILE = """
@@ -95,11 +96,11 @@ def test_a_dry_run_lists_every_trial_and_leaves_nothing(
 def test_a_store_that_does_not_answer_is_no_empty_store(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert finished_ids(experiment) == set()
+    assert tracking.finished_ids(experiment.name) == set()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(SpecError, match=r"http://127\.0\.0\.1:9 does not answer"):
-        finished_ids(experiment)
+        tracking.finished_ids(experiment.name)
     (tmp_path / "broken.db").write_bytes(b"no database" * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///broken.db")
     with pytest.raises(SpecError, match=r"broken\.db is not a readable SQLite store"):
-        finished_ids(experiment)
+        tracking.finished_ids(experiment.name)
