@@ -51,6 +51,12 @@ SMOKE_BATCH = 16
 class FileRecipe(Recipe, Optimization):
     """A recipe as written in a file: with the networks' default optimizer settings."""
 
+    @model_validator(mode="after")
+    def _momentum_where_there_is_one_to_set(self) -> FileRecipe:
+        if self.optimizer == "adam" and "momentum" in self.model_fields_set:
+            raise FieldError((("momentum",), f"adam has no such setting (found {self.momentum:g})"))
+        return self
+
 
 class NetworkEntry(NetworkSpec):
     """A network as written in a file: what it does not set, the recipe does."""

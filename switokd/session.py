@@ -102,10 +102,6 @@ class TrialSession:
             self.__exit__(type(error), error, error.__traceback__)
             raise
 
-    @property
-    def resumed(self) -> bool:
-        return self._tracked_step > 0
-
     def epochs(self) -> Iterator[EpochReport]:
         """The remaining epochs, each when it is trained; ends early where a stop is requested."""
         while not self.trainer.done and not self.stop_requested:

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 from mlflow import MlflowClient
-from PIL import Image
 from rich.console import Console
 
 from switokd import cli
@@ -206,27 +205,6 @@ def test_explain_logs_its_figures_to_the_run(owner: User) -> None:
     logged = {artifact.path for artifact in client.list_artifacts(run_id, "explain")}
     assert logged == {f"explain/{n}" for n in ("agreement.json", "heat_maps.png", "surfaces.html")}
     assert "0" * 32 in owner.is_told("explain", "0" * 32)
-
-
-def test_a_folder_is_packed_and_checked(user: User) -> None:
-    folder = user.folder / "pets"
-    for number, name in enumerate(("cat", "dog")):
-        (folder / name).mkdir(parents=True)
-        for image in range(3):
-            colour = (90 * number, 40 * image, 9)
-            Image.new("RGB", (12, 10), colour).save(folder / name / f"{image}.jpg")
-    assert user.types("data", "pack", "pets", "pets.lmdb") == 0
-    assert "6 images of 2 classes" in user.output
-    assert user.types("data", "pack", "pets", "pets.lmdb") == 0
-    assert "packed before" in user.output
-    assert user.types("data", "check", "pets.lmdb") == 0
-    assert "6 images of 2 classes, sound" in user.output
-    (folder / "dog" / "0.jpg").write_bytes(b"no image")
-    assert "0.jpg" in user.is_told("data", "pack", "pets", "other.lmdb")
-    assert user.types("data", "pack", "--skip-bad", "pets", "other.lmdb") == 0
-    assert "1 damaged images left out" in user.output
-    assert user.types("data", "check", "pets") == 1
-    assert "0.jpg" in user.output
 
 
 def test_a_dry_run_knows_what_has_finished(owner: User) -> None:

@@ -183,6 +183,10 @@ KNOWN_DATASETS = (
             },
             "cohorts.0.teachers.0.momentum: adam has no such setting (found 0.5)",
         ),
+        (
+            {"recipe": {"epochs": 4, "optimizer": "adam", "momentum": 0.5}},
+            "recipe.momentum: adam has no such setting (found 0.5)",
+        ),
         ({"cohorts": BASE["cohorts"] * 2}, "cohorts: wrn_16_2>wrn_16_1 is there twice"),
         ({"recipe": {}}, "recipe.epochs: is required"),
         ({"recipe": 3}, "recipe: must be a mapping with at least 'epochs' (found 3)"),

@@ -23,6 +23,8 @@ from tuning.placement import Placement, place
         ({}, 10, 16, 4, Placement(4, 1, 4)),
         ({"gpus": 0.25}, 10, 16, 1, Placement(4, 0.25, 4)),
         ({"gpus": 0.1}, 100, 16, 1, Placement(1, 0.1, 10)),
+        # a trial is on one GPU: two rests of 0.4 are no place for a third
+        ({"gpus": 0.6}, 10, 16, 2, Placement(8, 0.6, 2)),
         ({"gpus": 0}, 10, 4, 1, Placement(1, 0, 4)),
         ({"cpus": 3}, 10, 8, 0, Placement(3, 0, 2)),
         ({"cpus": 1, "max_concurrent": 2}, 10, 8, 0, Placement(1, 0, 2)),

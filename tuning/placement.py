@@ -34,7 +34,8 @@ def place(resources: Resources, trials: int, total_cpus: int, total_gpus: float)
         )
     slots = max(1, trials)
     if gpus:
-        slots = min(slots, int(total_gpus / gpus + 1e-9))
+        # a trial is on one GPU: what is left of several does not add up to another share
+        slots = min(slots, int(1 / gpus + 1e-9) * int(total_gpus))
     if resources.max_concurrent is not None:
         slots = min(slots, resources.max_concurrent)
     if resources.cpus == "auto":
