@@ -45,7 +45,7 @@ from switokd.yaml_file import apply_override, read_mapping
 LIST_VALUED = frozenset({"milestones"})
 
 SMOKE_EPOCHS = 2
-SMOKE_BATCH = 16
+SMOKE_BATCH = 8
 
 
 class FileRecipe(Recipe, Optimization):

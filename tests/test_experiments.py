@@ -131,5 +131,5 @@ def test_smoke_form_is_small_and_apart(path: Path) -> None:
     assert {t.pair for t in smoke.trials} == {t.pair for t in whole.trials}
     for trial in smoke.trials:
         assert trial.stand_in
-        assert (trial.recipe.epochs, trial.recipe.batch_size, trial.seed) == (2, 16, 0)
+        assert (trial.recipe.epochs, trial.recipe.batch_size, trial.seed) == (2, 8, 0)
     assert not {t.trial_id for t in smoke.trials} & {t.trial_id for t in whole.trials}

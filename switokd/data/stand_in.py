@@ -12,10 +12,10 @@ import numpy as np
 
 from switokd.data.source import ImageArrays, MemorySource, Source
 
-TRAIN_IMAGES = 32
-TEST_IMAGES = 16
+TRAIN_IMAGES = 16
+TEST_IMAGES = 8
 CLASSES_OF_A_FOLDER = 4
-CLASSES_SHOWN = 4
+CLASSES_SHOWN = 2
 
 
 def stand_in_for(source: Source, image_size: int | None = None) -> MemorySource:

@@ -13,14 +13,14 @@ from switokd.data import DATASETS, describe, open_pipeline
 @pytest.mark.parametrize("name", DATASETS)
 def test_stand_in_has_the_sets_shape_and_classes(name: str, tmp_path: Path) -> None:
     source = describe(name)
-    with open_pipeline(name, batch_size=16, seed=0, root=tmp_path / "no", stand_in=True) as data:
+    with open_pipeline(name, batch_size=8, seed=0, root=tmp_path / "no", stand_in=True) as data:
         images, labels = next(data.train_epoch())
         assert data.num_classes == (source.nominal_classes or 4)
         assert isinstance(images, torch.Tensor)
-        assert images.shape == (16, source.channels, source.image_size, source.image_size)
+        assert images.shape == (8, source.channels, source.image_size, source.image_size)
         assert labels.max() < data.num_classes
         assert data.steps_per_epoch == 2
-        assert sum(len(y) for _, y in data.evaluation("test")) == 16
+        assert sum(len(y) for _, y in data.evaluation("test")) == 8
 
 
 @pytest.mark.parametrize("name", ["cifar100", "imagenet"])
