@@ -374,8 +374,8 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(user: User) -> None
     ]
     assert "Traceback" not in errors
     client = MlflowClient(f"sqlite:///{user.folder}/runs/mlflow.db")
-    (run,) = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
-    assert run.info.status == "KILLED"
+    (run_id,), _ = stored(user.folder)
+    assert client.get_run(run_id).info.status == "KILLED"
     second = subprocess.Popen(
         [*command, "recipe.epochs=200"], stdout=subprocess.PIPE, text=True, env=environment
     )
