@@ -32,6 +32,7 @@ def test_heat_map_is_the_gradient_weighted_sum_of_the_target_layer() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", sorted(set(MODELS) - {"wrn_16_8", "wrn_16_10"}))
 def test_every_network_is_explained_and_left_in_its_mode(model: str) -> None:
     torch.manual_seed(0)

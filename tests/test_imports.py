@@ -47,6 +47,7 @@ def test_checking_a_file_loads_nothing_heavy(file: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_trial_trains_where_neither_ray_nor_mlflow_is_installed(file: Path) -> None:
     run_in_new_process(
         "import sys\n"
