@@ -146,7 +146,7 @@ def train(
         return
     result = None
     # a trial is the child of its experiment's sweep, whoever trains it
-    store = tracking.open_sweep(store, spec.name, status="FINISHED")
+    store = tracking.open_sweep(store, spec.name, reopen=False)
     try:
         with TrialSession(chosen, runs=RUNS, tracker=TrialTracker(store, chosen)) as session:
             _stop_orderly_on_interrupt(session)

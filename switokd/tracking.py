@@ -198,17 +198,23 @@ def _all_runs(store: Store, filter_string: str = "") -> Iterable[Any]:
             return
 
 
-def open_sweep(store: Store, experiment: str, status: str = "RUNNING") -> Store:
-    """The store with the experiment's one sweep run, made or put into `status`."""
+def open_sweep(store: Store, experiment: str, reopen: bool = True) -> Store:
+    """The store with the experiment's one sweep run, made where there is none.
+
+    With `reopen` it is RUNNING from now on; without, it stays as it is: a sweep may be at work.
+    """
     with answering(store.uri):
         mlflow_client = client(store.uri)
         found = list(_all_runs(store, f"tags.`{SWEEP}` = '{experiment}'"))
         if found:
             run_id = found[0].info.run_id
+            if reopen:
+                mlflow_client.update_run(run_id, status="RUNNING")
         else:
             tags = {SWEEP: experiment, RUN_NAME: f"sweep {experiment}", GIT_COMMIT: git_commit()}
             run_id = mlflow_client.create_run(store.experiment_id, tags=tags).info.run_id
-        mlflow_client.update_run(run_id, status=status)
+            if not reopen:
+                mlflow_client.set_terminated(run_id, "FINISHED")
     return Store(store.uri, store.experiment_id, run_id)
 
 

@@ -297,3 +297,13 @@ def test_training_does_not_wait_for_a_slow_store() -> None:
     outbox.drain(time.monotonic() + 30)
     outbox.close()
     assert store.taken == numbered(1000)
+
+
+def test_training_one_trial_leaves_a_sweep_at_work_running(store: Store) -> None:
+    client = MlflowClient(store.uri)
+    alone = tracking.open_sweep(store, "tracked", reopen=False).sweep_run_id
+    assert client.get_run(alone).info.status == "FINISHED"
+    assert tracking.open_sweep(store, "tracked").sweep_run_id == alone
+    assert client.get_run(alone).info.status == "RUNNING"
+    tracking.open_sweep(store, "tracked", reopen=False)
+    assert client.get_run(alone).info.status == "RUNNING"
