@@ -62,6 +62,9 @@ class InMemoryPipeline(Pipeline):
         ]
         return self._train_batches(self._train_index[order], views, start_step)
 
+    def evaluation_size(self, split: Split) -> int:
+        return len(self._evaluation_splits[split][-1])
+
     def evaluation(self, split: Split) -> Iterator[Batch]:
         images, labels, index = self._evaluation_splits[split]
         if len(index) == 0:

@@ -29,6 +29,7 @@ from switokd.data.lmdb_partial import (
     COMMIT_BYTES,
     PackState,
     disk_error,
+    flushing,
     locked_partial,
     open_partial,
     require_space,
@@ -135,8 +136,14 @@ def _pack_to(
         resumed_at = state.done
         with environment:
             remaining = order[state.done :]
-            with closing(_read_in_order(listing, remaining, workers or _cores())) as files:
-                _write_all(environment, listing, state, files, skip_bad, progress)
+            with (
+                closing(_read_in_order(listing, remaining, workers or _cores())) as files,
+                flushing(partial) as flush,
+            ):
+                for _ in _write_all(environment, listing, state, files, skip_bad):
+                    flush()
+                    if progress:
+                        progress(state.done, len(listing.files), state.image_bytes)
             _finish(environment, listing, order, state)
     except lmdb.Error as error:
         done = state.done if state else 0
@@ -196,8 +203,8 @@ def _write_all(
     state: PackState,
     files: Iterator[_ReadFile],
     skip_bad: bool,
-    progress: Progress | None,
-) -> None:
+) -> Iterator[None]:
+    """Append the records; yields after each commit."""
     transaction = environment.begin(write=True)
     uncommitted = 0
     try:
@@ -218,9 +225,8 @@ def _write_all(
             if uncommitted >= COMMIT_BYTES or state.done == len(listing.files):
                 transaction.put(PROGRESS, state.to_json())
                 transaction.commit()
+                yield
                 transaction, uncommitted = environment.begin(write=True), 0
-                if progress:
-                    progress(state.done, len(listing.files), state.image_bytes)
     finally:
         transaction.abort()
 

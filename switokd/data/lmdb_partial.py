@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from switokd.data.folder import FolderListing
 from switokd.data.lmdb_format import PROGRESS
 from switokd.data.source import DataError
 
-COMMIT_BYTES = 64 << 20
+COMMIT_BYTES = 16 << 20
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -79,6 +80,24 @@ def open_partial(partial: Path, listing: FolderListing) -> tuple[lmdb.Environmen
             return _open(partial, listing), saved
         os.truncate(partial, 0)
     return _open(partial, listing), fresh
+
+
+@contextmanager
+def flushing(partial: Path) -> Iterator[Callable[[], None]]:
+    """A call that starts to force what is written so far to the disk, beside other work.
+
+    The last wait for the disk, when the file is whole, is then a short one.
+    """
+    with partial.open("rb") as file, ThreadPoolExecutor(1) as disk:
+        running: list[Future[None]] = []
+
+        def flush() -> None:
+            if not running or running[-1].done():
+                running[:] = [disk.submit(os.fsync, file.fileno())]
+
+        yield flush
+        for last in running:
+            last.result()
 
 
 def require_space(listing: FolderListing, partial: Path) -> None:

@@ -80,6 +80,10 @@ class Pipeline(ABC):
     def evaluation(self, split: Split) -> Iterator[Batch]:
         """All images of a split in fixed order, not augmented; DataError if it has none."""
 
+    @abstractmethod
+    def evaluation_size(self, split: Split) -> int:
+        """Images of a split; 0 for a hold-out that there is not."""
+
     def state_dict(self) -> dict[str, Any]:
         """Generator states at the start of the epoch in progress (between epochs: of the next one).
 

@@ -97,6 +97,9 @@ class StreamingPipeline(Pipeline):
         ]
         return self._train_batches(order, epoch_seeds, start_step)
 
+    def evaluation_size(self, split: Split) -> int:
+        return len(self._evaluation_splits[split][-1])
+
     def evaluation(self, split: Split) -> Iterator[Batch]:
         records, index = self._evaluation_splits[split]
         if len(index) == 0:
