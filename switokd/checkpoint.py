@@ -9,94 +9,77 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from switokd.storage import open_folder
+
 log = logging.getLogger(__name__)
 
 KEPT = 2
 DIGEST_LENGTH = 16
+FILE = r"step-\d+-[0-9a-f]+\.pt"
 
 
 class CheckpointFolder:
-    """The checkpoints of one trial."""
+    """The checkpoints of one trial, in a folder or at an address (`switokd.storage`)."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, base: Path | str, *parts: str) -> None:
+        self._folder = open_folder(base, *parts)
 
-    def save(self, step: int, state: dict[str, Any]) -> Path:
+    def save(self, step: int, state: dict[str, Any]) -> str:
         """Write `state` durably as the checkpoint of global step `step`; prune the old ones.
 
-        Raises OSError where the disk refuses; what was there before is then still there.
+        The file's name. Raises OSError where the disk refuses; what was there before is then still
+        there.
         """
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getbuffer()
-        path = self.folder / f"step-{step:09d}-{_digest(content)}.pt"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"step-{step:09d}-{_digest(content)}.pt"
         # a process killed while it wrote left half a file, and one trial has one writer
-        for half in self.folder.glob("*.tmp"):
-            half.unlink(missing_ok=True)
-        write_durably(path, content)
+        for half, _ in self._folder.names():
+            if half.endswith(".tmp"):
+                self._folder.delete(half)
+        self._folder.write(name, content)
         self.prune(KEPT)
-        return path
+        return name
 
     def prune(self, keep: int) -> None:
         """Delete all but the newest `keep` checkpoints."""
-        for old in self.paths()[keep:]:
-            old.unlink(missing_ok=True)
+        for old in self.names()[keep:]:
+            self._folder.delete(old)
 
-    def paths(self) -> list[Path]:
+    def delete(self) -> None:
+        """Delete all of them, and their folder."""
+        self._folder.delete_all()
+
+    def names(self) -> list[str]:
         """The checkpoint files, newest first: by step, then by when they were written."""
-        found = [path for path in self.folder.glob("step-*.pt") if path.name.count("-") == 2]
-        return sorted(
-            found,
-            key=lambda path: (path.name.split("-")[1], path.stat().st_mtime_ns),
-            reverse=True,
-        )
+        found = [file for file in self._folder.names() if re.fullmatch(FILE, file[0])]
+        found.sort(key=lambda file: (file[0].split("-")[1], file[1]), reverse=True)
+        return [name for name, _ in found]
 
     def latest(self) -> dict[str, Any] | None:
         """The newest state that reads whole, or None; a damaged file is named in the log."""
-        for path in self.paths():
+        for name in self.names():
+            path = self._folder.where(name)
             try:
-                content = path.read_bytes()
+                content = self._folder.read(name)
             except OSError as error:
                 log.warning("checkpoint %s cannot be read (%s): going back one", path, error)
                 continue
-            if _digest(content) != path.stem.rsplit("-", 1)[1]:
+            if _digest(content) != name.removesuffix(".pt").rsplit("-", 1)[1]:
                 log.warning("checkpoint %s is damaged (digest differs): going back one", path)
                 continue
-            state: dict[str, Any] = load_tensors(io.BytesIO(content), str(path))
+            state: dict[str, Any] = load_tensors(io.BytesIO(content), path)
             return state
         return None
-
-
-def write_durably(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that a crash leaves the old one or the new one, never half of it.
-
-    Raises OSError, which names the file.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        # the system's message on a full disk does not say which disk
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def load_tensors(source: Path | io.BytesIO, name: str) -> Any:

@@ -13,12 +13,18 @@ from typing import Any
 import pytest
 import torch
 
-from switokd.checkpoint import CheckpointFolder, load_tensors, write_durably
+from switokd.checkpoint import CheckpointFolder, load_tensors
+from switokd.storage import write_durably
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> CheckpointFolder:
-    return CheckpointFolder(tmp_path / "checkpoints")
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+def folder(path: Path) -> CheckpointFolder:
+    return CheckpointFolder(path)
 
 
 def state(value: float) -> dict[str, Any]:
@@ -50,17 +56,17 @@ def test_the_newest_state_comes_back_and_the_one_before_is_kept(folder: Checkpoi
     assert latest is not None
     assert torch.equal(latest["weight"], torch.full((64,), 11.0))
     assert latest["nested"] == {"step": 11, "names": ["S1"]}
-    assert len(folder.paths()) == 2
+    assert len(folder.names()) == 2
     folder.prune(1)
     assert value_of(folder) == 11
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
 def test_a_damaged_newest_falls_back_and_says_so(
-    folder: CheckpointFolder, damage: str, caplog: pytest.LogCaptureFixture
+    folder: CheckpointFolder, path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder.save(1, state(1))
-    newest = folder.save(2, state(2))
+    newest = path / folder.save(2, state(2))
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes({"flip": content, "cut": content[:-10], "empty": b""}[damage])
@@ -69,34 +75,35 @@ def test_a_damaged_newest_falls_back_and_says_so(
     assert "damaged" in caplog.text
 
 
-def test_with_every_checkpoint_damaged_there_is_none(folder: CheckpointFolder) -> None:
-    folder.save(1, state(1)).write_bytes(b"")
+def test_with_every_checkpoint_damaged_there_is_none(folder: CheckpointFolder, path: Path) -> None:
+    (path / folder.save(1, state(1))).write_bytes(b"")
     assert folder.latest() is None
 
 
-def test_of_one_step_the_last_written_counts(folder: CheckpointFolder) -> None:
+def test_of_one_step_the_last_written_counts(folder: CheckpointFolder, path: Path) -> None:
     # digests order files at random, so one of several values would come out wrong
     for value in range(8):
-        path = folder.save(5, state(value))
-        os.utime(path, ns=(value, value))
+        name = folder.save(5, state(value))
+        os.utime(path / name, ns=(value, value))
         assert value_of(folder) == value
-        assert path in folder.paths()
+        assert name in folder.names()
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(folder: CheckpointFolder) -> None:
+def test_a_full_disk_leaves_the_checkpoint_before(folder: CheckpointFolder, path: Path) -> None:
     folder.save(1, state(1))
     with files_limited_to(1000), pytest.raises(OSError, match="step-000000002") as error:
         folder.save(2, state(2))
     assert error.value.strerror
     assert value_of(folder) == 1
-    assert [path.suffix for path in folder.folder.iterdir()] == [".pt"]
+    assert [file.suffix for file in path.iterdir()] == [".pt"]
     folder.save(2, state(2))
     assert value_of(folder) == 2
 
 
-def test_what_a_killed_process_left_half_written_is_removed(folder: CheckpointFolder) -> None:
-    path = folder.save(1, state(1))
-    half = path.with_name(f"{path.name}.123.tmp")
+def test_what_a_killed_process_left_half_written_is_removed(
+    folder: CheckpointFolder, path: Path
+) -> None:
+    half = path / f"{folder.save(1, state(1))}.123.tmp"
     half.write_bytes(b"half")
     folder.save(2, state(2))
     assert not half.exists()
