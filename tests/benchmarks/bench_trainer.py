@@ -1,8 +1,9 @@
 """The cohort step against a typical research script and against the roof, in turn, medians.
 
 plain: `plain_loop`, data included. ours: the trainer with its pipeline, data included. roof:
-forward, backward and optimizer of the same networks on one fixed batch, in ours' precision and
-layout, everything else removed. In the free runs plain and ours replay one sequence of modes.
+forward, backward and optimizer of the same networks on one fixed batch, in ours' engine, precision
+and layout, everything else removed. In the free runs plain and ours replay one sequence of modes.
+silent: ours without the timeline's record of every step, which is what logging costs.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import itertools
 import platform
 import statistics
 import time
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,7 +93,7 @@ class Batches:
             yield self.normalize(crop_flip(raw, draws.at(place))), self.labels[order[place]]
 
 
-def build_ours(case: Case, mode: str, precision: str, device: torch.device) -> Trainer:
+def build_ours(case: Case, mode: str, precision: str, engine: str, device: torch.device) -> Trainer:
     """The product's trainer, its teacher's mode forced or replayed."""
     threshold = {"learning": 2.0, "expert": 0.0}.get(mode, "adaptive")
     settings = SwitOKDSettings(threshold=threshold, require_better_teacher=mode == "free")
@@ -103,6 +106,8 @@ def build_ours(case: Case, mode: str, precision: str, device: torch.device) -> T
     for name, (model, rate) in zip(names, case.networks, strict=True):
         network = build_model(model, case.classes)
         networks[name] = network.to(device).to(memory_format=torch.channels_last).train()
+        if engine == "compiled":
+            network.compile(dynamic=False)
         spec = NetworkSpec(model=model, learning_rate=rate)
         optimizers[name] = build_optimizer(network, spec, device)
     no_data: Any = None
@@ -161,15 +166,28 @@ def rate(action: Callable[[], int], device: torch.device) -> float:
     return images / (time.perf_counter() - started)
 
 
+def silence(trainer: Trainer) -> Trainer:
+    """The same trainer, which keeps nothing of a step."""
+    trainer.timeline.record = types.MethodType(lambda *_, **__: None, trainer.timeline)
+    return trainer
+
+
 def measure(
-    case: Case, mode: str, precision: str, steps: int, repeats: int, device: torch.device
+    case: Case,
+    mode: str,
+    precision: str,
+    engine: str,
+    steps: int,
+    repeats: int,
+    device: torch.device,
 ) -> dict[str, float]:
-    """Median images/s of plain, ours and roof, run in turn `repeats` times."""
+    """Median images/s of plain, ours, silent and roof, run in turn `repeats` times."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (steps * BATCH, 32, 32, 3), dtype=np.uint8)
     labels = random.integers(0, case.classes, steps * BATCH)
     plain = build_plain(case, device)
-    ours, roof = (build_ours(case, mode, precision, device) for _ in range(2))
+    ours, silent, roof = (build_ours(case, mode, precision, engine, device) for _ in range(3))
+    silence(silent)
     batches = Batches(images, labels, device)
     fixed, targets = next(batches.epoch())
     fixed = fixed.contiguous(memory_format=torch.channels_last)
@@ -178,50 +196,71 @@ def measure(
     actions: dict[str, Callable[[], int]] = {
         "plain": lambda: plain.train(iter(workers), mode, modes),
         "ours": lambda: run_ours(ours, batches),
+        "silent": lambda: run_ours(silent, batches),
         "roof": lambda: run_roof(roof, fixed, targets, mode, steps),
     }
-    # warm-up: library initialisation, the allocator, cuDNN's choice of algorithms
+    # warm-up: library initialisation, the allocator, cuDNN's choice of algorithms, compilation
+    started = time.perf_counter()
     run_ours(ours, batches)
+    warm_up = time.perf_counter() - started
+    run_ours(silent, batches)
     run_roof(roof, fixed, targets, mode, min(steps, 2))
     plain.train(itertools.islice(iter(workers), 1), mode, modes)
     rates: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(repeats):
         for name, action in actions.items():
             rates[name].append(rate(action, device))
-    return {name: statistics.median(values) for name, values in rates.items()}
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    # of a pair of neighbouring runs, so that the machine's other work cancels out
+    cost = statistics.median(s / o - 1 for s, o in zip(rates["silent"], rates["ours"], strict=True))
+    return medians | {"warm_up": warm_up, "logging": cost}
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 is done in hardware; emulated, it is slower than fp32 and says nothing."""
+    cpu = Path("/proc/cpuinfo")
+    return device.type == "cuda" or (cpu.exists() and "bf16" in cpu.read_text(encoding="utf-8"))
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=["cifar100"])
     parser.add_argument("--modes", nargs="+", default=["learning", "expert", "free"])
-    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"])
+    parser.add_argument("--engines", nargs="+", default=["eager", "compiled"])
     parser.add_argument("--steps", type=int, default=5, help="training steps per measurement")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="torch threads on the CPU")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precisions = options.precisions or (["fp32", "bf16"] if has_bf16(device) else ["fp32"])
     where = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
-    console = Console(width=110)
+    console = Console(width=130)
     console.print(
         f"torch {torch.__version__}, {device.type} {where or platform.machine()}, "
         f"{options.threads} threads, batch {BATCH}, {options.steps} steps, "
         f"median of {options.repeats}"
     )
-    headings = ("cohort", "mode", "precision", "plain", "ours", "roof", "ours/plain", "ours/roof")
-    table = Table(*headings, title="images/s, data included (roof: without)", box=None)
-    for case, mode, precision in itertools.product(
-        options.cases, options.modes, options.precisions
+    headings = ("cohort", "mode", "precision", "engine", "plain", "ours", "roof")
+    ratios = ("ours/plain", "ours/roof", "logging %", "warm-up s")
+    table = Table(*headings, *ratios, title="images/s, data included (roof: without)", box=None)
+    for case, precision, engine, mode in itertools.product(
+        options.cases, precisions, options.engines, options.modes
     ):
-        result = measure(CASES[case], mode, precision, options.steps, options.repeats, device)
+        result = measure(
+            CASES[case], mode, precision, engine, options.steps, options.repeats, device
+        )
         table.add_row(
             CASES[case].name,
             mode,
             precision,
+            engine,
             *(f"{result[name]:.0f}" for name in ("plain", "ours", "roof")),
             f"{result['ours'] / result['plain']:.2f}",
             f"{result['ours'] / result['roof']:.2f}",
+            f"{100 * result['logging']:.1f}",
+            f"{result['warm_up']:.0f}",
         )
     console.print(table)
 

@@ -1,0 +1,63 @@
+"""A trial's memory: its peak is told, and a thousand steps take no more than a hundred."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+
+import pytest
+import torch
+
+from switokd.experiment import Experiment
+from switokd.memory import PeakMemory
+from switokd.train import build_trainer
+
+MIB = 2**20
+
+
+def test_the_peak_counts_from_its_start_and_not_what_was_freed_before() -> None:
+    before = torch.ones(64 * MIB, dtype=torch.uint8)
+    del before
+    peak = PeakMemory(torch.device("cpu"))
+    start = peak.mib()
+    for _ in range(2):
+        block = torch.ones(48 * MIB, dtype=torch.uint8)
+        del block
+    assert 40 <= peak.mib() - start <= 60
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_peak_of_a_gpu_is_what_was_allocated_there() -> None:
+    peak = PeakMemory(torch.device("cuda"))
+    start = peak.mib()
+    block = torch.ones(48 * MIB, dtype=torch.uint8, device="cuda")
+    del block
+    assert 48 <= peak.mib() - start <= 50
+
+
+@pytest.mark.slow
+def test_a_thousand_steps_hold_no_more_tensors_than_a_hundred() -> None:
+    experiment = Experiment.model_validate(
+        {
+            "name": "memory",
+            "dataset": "digits",
+            "cohorts": [{"teachers": ["wrn_16_1"], "students": ["resnet20"]}],
+            "methods": ["switokd"],
+            "recipe": {"epochs": 1, "batch_size": 16, "image_size": 8},
+        }
+    )
+    trainer = build_trainer(experiment.trials[0], torch.device("cpu"))
+    batches = itertools.cycle(list(trainer.data.train_epoch())[:8])
+
+    def held_after(steps: int) -> int:
+        for images, targets in itertools.islice(batches, steps):
+            trainer.train_step(images, targets)
+        # what may grow is the timeline itself: some numbers a step
+        timeline = trainer.timeline.rows().nbytes
+        gc.collect()
+        held = sum(t.nbytes for t in gc.get_objects() if isinstance(t, torch.Tensor))
+        return held - timeline
+
+    first = held_after(100)
+    assert held_after(1000) <= first
+    assert trainer.timeline.rows().nbytes < 1100 * 100
