@@ -7,12 +7,13 @@ import time
 import pandas as pd
 import streamlit as st
 
-from dashboards import comparison, sensitivity, timeline_source
+from dashboards import comparison, explanations, sensitivity, timeline_source
+from dashboards.kept_by_run import KeptByRun
+from dashboards.kept_trials import FRESH_SECONDS, KeptTrials, with_news
 from dashboards.runs import Store
 from switokd import tracking
 
-# how old a page may be; the button reads anew at once
-FRESH_SECONDS = 60
+# how old what is read of a running trial may be
 RUNNING_SECONDS = 5
 
 
@@ -31,15 +32,26 @@ def clear() -> None:
     st.cache_resource.clear()
 
 
-@st.cache_data(ttl=FRESH_SECONDS, show_spinner="Reading the trials ...", max_entries=4)
+@st.cache_resource(show_spinner=False)
+def kept_trials(uri: str) -> KeptTrials:
+    return KeptTrials(store(uri).trials)
+
+
 def all_trials(uri: str) -> tuple[pd.DataFrame, float]:
     """Every trial of the store, and when it was read, by which the derived frames are kept."""
-    return store(uri).trials(), time.time()
+    with st.spinner("Reading the trials ...", show_time=True):
+        return kept_trials(uri).get()
+
+
+def read_anew(uri: str) -> None:
+    kept_trials(uri).forget()
 
 
 @st.cache_data(ttl=RUNNING_SECONDS - 1, show_spinner=False, max_entries=4)
-def latest_trials(uri: str) -> tuple[pd.DataFrame, float]:
-    return store(uri).trials(), time.time()
+def latest_trials(uri: str) -> pd.DataFrame:
+    """Every trial as it stands now: only the unfinished ones are read."""
+    kept, _ = kept_trials(uri).get()
+    return with_news(kept, store(uri).unfinished())
 
 
 @st.cache_data(show_spinner="Comparing ...", max_entries=16)
@@ -56,18 +68,9 @@ def students(
     return sensitivity.student_rows(_trials)
 
 
-@st.cache_data(show_spinner=False, max_entries=500)
-def run_history(uri: str, run_id: str, keys: tuple[str, ...], stamp: str) -> pd.DataFrame:
-    """One run's metrics; `stamp` changes when they may have."""
-    return store(uri).histories([run_id], keys)
-
-
-@st.cache_data(show_spinner=False, max_entries=500)
-def run_points(
-    uri: str, run_id: str, links: tuple[str, ...], stamp: str, _trial: pd.Series
-) -> pd.DataFrame:
-    """The windows of one run's links."""
-    return timeline_source.link_points(store(uri), _trial, links)
+@st.cache_resource(show_spinner=False)
+def kept_by_run(uri: str) -> KeptByRun:
+    return KeptByRun()
 
 
 @st.cache_data(show_spinner=False, max_entries=60)
@@ -81,9 +84,19 @@ def artifacts(uri: str, run_id: str, folder: str) -> list[str]:
     return store(uri).artifacts(run_id, folder)
 
 
-@st.cache_data(show_spinner=False, max_entries=200)
+@st.cache_data(ttl=FRESH_SECONDS, show_spinner=False, max_entries=40)
 def artifact(uri: str, run_id: str, path: str) -> bytes:
     return store(uri).artifact(run_id, path)
+
+
+@st.cache_data(ttl=FRESH_SECONDS, show_spinner=False, max_entries=100)
+def heat_maps(uri: str, run_id: str, path: str) -> explanations.HeatMaps:
+    return explanations.read_heat_maps(store(uri).artifact(run_id, path))
+
+
+@st.cache_data(ttl=FRESH_SECONDS, show_spinner=False, max_entries=500)
+def agreement(uri: str, run_id: str, path: str) -> dict[str, float]:
+    return explanations.read_numbers(store(uri).artifact(run_id, path))
 
 
 def stamp(trial: pd.Series) -> str:
@@ -95,18 +108,21 @@ def stamp(trial: pd.Series) -> str:
 
 def points(uri: str, trials: pd.DataFrame, links: tuple[str, ...]) -> pd.DataFrame:
     """The windows of some trials' links."""
-    parts = [
-        run_points(uri, str(trial["run_id"]), links, stamp(trial), trial)
-        for _, trial in trials.iterrows()
-    ]
-    return pd.concat(parts, ignore_index=True)
+
+    def read(missing: pd.DataFrame) -> pd.DataFrame:
+        return timeline_source.link_points(store(uri), missing, links)
+
+    return kept_by_run(uri).get(trials, stamps(trials), ("windows", *links), read)
 
 
 def histories(uri: str, trials: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
     """The metrics of some trials."""
-    parts = [
-        run_history(uri, str(trial["run_id"]), keys, stamp(trial)) for _, trial in trials.iterrows()
-    ]
-    if not parts:
-        return store(uri).histories([], [])
-    return pd.concat(parts, ignore_index=True)
+
+    def read(missing: pd.DataFrame) -> pd.DataFrame:
+        return store(uri).histories(missing["run_id"].astype(str), keys)
+
+    return kept_by_run(uri).get(trials, stamps(trials), ("metrics", *keys), read)
+
+
+def stamps(trials: pd.DataFrame) -> list[str]:
+    return [stamp(trial) for _, trial in trials.iterrows()]

@@ -18,6 +18,8 @@ from dashboards.theme import (
     trial_name,
 )
 
+# of the axis, between the intervals of neighbouring lines
+LINE_SHIFT = 0.012
 EPOCH_NAMES = {"best": "best epoch", "last": "last epoch"}
 
 
@@ -31,8 +33,11 @@ def interval_figure(frame: pd.DataFrame, epoch: str = "last", role: str = "stude
     rows = rows[rows[f"{epoch}_mean"].notna()]
     if rows.empty:
         return nothing_to_show(f"No finished trial with a {role}.")
+    several = rows["dataset"].nunique() > 1
     labels = [
-        f"{trial_name(row)}<br><sub>{row['dataset']}: {row['pair']} · {row['network']}</sub>"
+        f"<b>{trial_name(row)}</b><br>"
+        + (f"{row['dataset']}: " if several else "")
+        + f"{row['pair']} · {row['network']}"
         for _, row in rows.iterrows()
     ]
     rows = rows.assign(label=labels).sort_values(f"{epoch}_mean", kind="stable")
@@ -57,9 +62,20 @@ def interval_figure(frame: pd.DataFrame, epoch: str = "last", role: str = "stude
         )
     laid_out(figure, height=110 + 40 * len(rows))
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
-    figure.update_xaxes(title_text=accuracy_title(role.capitalize(), epoch))
+    extent = percent_range(rows[f"{epoch}_mean"], rows[f"{epoch}_low"], rows[f"{epoch}_high"])
+    figure.update_xaxes(title_text=accuracy_title(role.capitalize(), epoch), range=extent)
     figure.update_yaxes(categoryorder="array", categoryarray=rows["label"].tolist())
+    figure.update_yaxes(tickfont={"size": 11})
     return figure
+
+
+def percent_range(*values: pd.Series) -> tuple[float, float]:
+    """An axis that holds the values (percent), but nothing over 100: an interval over few seeds
+    reaches beyond what an accuracy can be."""
+    known = pd.concat(values).dropna()
+    low, high = max(0.0, known.min()), min(100.0, known.max())
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
 def with_networks_alone(frame: pd.DataFrame, role: str) -> pd.DataFrame:
@@ -117,13 +133,15 @@ def sensitivity_figure(points: pd.DataFrame, axis: str, epoch: str = "last") -> 
     numeric = bool(pd.to_numeric(points["x"], errors="coerce").notna().all())
     figure = go.Figure()
     drawn: dict[str, int] = {}
-    for (method, line), rows in points.groupby(["method", "line"], sort=True):
+    lines = points.groupby(["method", "line"], sort=True)
+    scale = value_axis(points["x"], numeric)
+    for number, ((method, line), rows) in enumerate(lines):
         rank = drawn[str(method)] = drawn.get(str(method), -1) + 1
         rows = rows.assign(x=pd.to_numeric(rows["x"])) if numeric else rows
         rows = rows.sort_values("x")
         figure.add_trace(
             go.Scatter(
-                x=rows["x"],
+                x=beside(rows["x"], scale, number - (lines.ngroups - 1) / 2, points["x"]),
                 y=rows["mean"],
                 name=str(line),
                 mode="lines+markers",
@@ -134,16 +152,28 @@ def sensitivity_figure(points: pd.DataFrame, axis: str, epoch: str = "last") -> 
                     "arrayminus": rows["mean"] - rows["low"],
                     "thickness": 1.2,
                 },
-                customdata=rows[["seeds"]].to_numpy(),
-                hovertemplate=f"{line}<br>{axis} %{{x}}: %{{y:.2f}} %, "
+                customdata=rows[["seeds", "x"]].to_numpy(),
+                hovertemplate=f"{line}<br>{axis} %{{customdata[1]}}: %{{y:.2f}} %, "
                 "%{customdata[0]} seeds<extra></extra>",
             )
         )
     laid_out(figure, height=460 + 12 * len(figure.data))
     unit = {"temperature": "temperature τ"}.get(axis, axis)
-    figure.update_xaxes(title_text=unit, **value_axis(points["x"], numeric))
-    figure.update_yaxes(title_text=accuracy_title("Student", epoch))
+    figure.update_xaxes(title_text=unit, **scale)
+    extent = percent_range(points["mean"], points["low"], points["high"])
+    figure.update_yaxes(title_text=accuracy_title("Student", epoch), range=extent)
     return figure
+
+
+def beside(values: pd.Series, scale: dict[str, Any], place: float, every: pd.Series) -> pd.Series:
+    """The values moved a little, by how far their line stands from the middle one, so that one
+    line's intervals do not hide another's."""
+    if scale["type"] == "category":
+        return values
+    known = pd.to_numeric(every)
+    if scale["type"] == "log":
+        return values * (known.max() / known.min()) ** (LINE_SHIFT * place)
+    return values + LINE_SHIFT * place * (known.max() - known.min())
 
 
 def value_axis(values: pd.Series, numeric: bool) -> dict[str, Any]:
@@ -166,7 +196,8 @@ def parallel_coordinates(points: pd.DataFrame, axes: Sequence[str]) -> go.Figure
     if points.empty or not axes:
         return nothing_to_show("Nothing was swept: all finished trials have the same settings.")
     dimensions: list[dict[str, Any]] = [parallel_dimension(points[axis], axis) for axis in axes]
-    dimensions.append({"label": "student top-1 (%)", "values": points["accuracy"]})
+    accuracy = {"label": "student top-1 (%)", "values": points["accuracy"], "tickformat": ".2f"}
+    dimensions.append(accuracy)
     figure = go.Figure(
         go.Parcoords(
             dimensions=dimensions,
@@ -174,7 +205,7 @@ def parallel_coordinates(points: pd.DataFrame, axes: Sequence[str]) -> go.Figure
                 "color": points["accuracy"],
                 "colorscale": SEQUENTIAL,
                 "showscale": True,
-                "colorbar": {"title": {"text": "top-1 (%)"}, "thickness": 14},
+                "colorbar": {"title": {"text": "top-1 (%)", "font": {"size": 13}}, "thickness": 14},
             },
         )
     )

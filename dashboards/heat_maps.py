@@ -13,11 +13,13 @@ from mpl_toolkits.mplot3d import Axes3D
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from dashboards.theme import SEQUENTIAL
+from dashboards.theme import GRID, SEQUENTIAL
 
 COLOUR_MAP = "cividis"
 OVERLAY_OPACITY = 0.55
 CELL_INCHES = 1.5
+# each takes a WebGL context, of which browsers keep no more
+MOST_SCENES = 16
 
 Images = NDArray[np.float32]
 Maps = Mapping[str, NDArray[np.float32]]
@@ -77,35 +79,68 @@ def png(figure: Figure) -> bytes:
 
 
 def surface_figure(maps: Maps, names: Mapping[str, str], classes: Sequence[str]) -> go.Figure:
-    """The same heat maps as surfaces that can be turned: networks down, images across."""
-    count = len(classes)
-    networks = list(maps)
+    """The same heat maps as surfaces that can be turned: networks down, images across.
+
+    The first images only, as many as a browser can draw.
+    """
+    count = min(len(classes), max(1, MOST_SCENES // len(maps)))
+    rows = {names[network]: list(heat[:count]) for network, heat in maps.items()}
+    return surface_grid(rows, list(classes[:count]))
+
+
+def surface_grid(
+    rows: Mapping[str, Sequence[NDArray[np.float32] | None]], columns: Sequence[str]
+) -> go.Figure:
+    """Heat maps (H, W) as surfaces, a named row of as many as there are columns; None is a gap."""
     figure = make_subplots(
-        rows=len(networks),
-        cols=count,
-        specs=[[{"type": "surface"}] * count for _ in networks],
-        column_titles=list(classes),
-        row_titles=[names[network] for network in networks],
+        rows=len(rows),
+        cols=len(columns),
+        specs=[[{"type": "surface"}] * len(columns) for _ in rows],
         horizontal_spacing=0.005,
-        vertical_spacing=0.02,
+        vertical_spacing=0.3 / len(rows) if len(rows) > 1 else 0,
+        column_titles=list(columns),
     )
-    for row, network in enumerate(networks, start=1):
-        for column in range(count):
-            surface = go.Surface(
-                z=maps[network][column], cmin=0, cmax=1, colorscale=SEQUENTIAL, showscale=False
-            )
-            figure.add_trace(surface, row=row, col=column + 1)
+    for row, (name, maps) in enumerate(rows.items(), start=1):
+        for column, heat in enumerate(maps, start=1):
+            if heat is not None:
+                surface = go.Surface(
+                    z=heat,
+                    cmin=0,
+                    cmax=1,
+                    colorscale=SEQUENTIAL,
+                    showscale=False,
+                    hovertemplate=f"{name}<br>%{{z:.2f}}<extra></extra>",
+                )
+                figure.add_trace(surface, row=row, col=column)
+    # a frame without numbers: heights are read against it, on a light and on a dark page
+    frame = {"showticklabels": False, "title": "", "showbackground": False, "gridcolor": GRID}
     figure.update_scenes(
-        xaxis={"visible": False},
-        yaxis={"visible": False, "autorange": "reversed"},
-        zaxis={"visible": False, "range": [0, 1]},
+        xaxis=frame,
+        yaxis=frame | {"autorange": "reversed"},
+        zaxis=frame | {"range": [0, 1], "nticks": 3},
         aspectmode="manual",
-        aspectratio={"x": 1, "y": 1, "z": 0.6},
+        aspectratio={"x": 1, "y": 1, "z": 0.7},
+        camera={"eye": {"x": 0.95, "y": 1.35, "z": 0.9}},
     )
     figure.update_layout(
-        height=260 * len(networks), margin={"l": 10, "r": 60, "t": 40, "b": 10}, template="none"
+        height=60 + 250 * len(rows),
+        margin={"l": 10, "r": 10, "t": 60, "b": 10},
+        template="none",
+        paper_bgcolor="rgba(0, 0, 0, 0)",
     )
+    name_rows(figure, list(rows), len(columns))
     return figure
+
+
+def name_rows(figure: go.Figure, names: Sequence[str], columns: int) -> None:
+    """Each row's name in its upper left corner, where a narrow page shows it too."""
+    for row, name in enumerate(names):
+        scene = figure.layout["scene" if row == 0 else f"scene{row * columns + 1}"]
+        figure.add_annotation(
+            text=f"<b>{name}</b>",
+            **{"x": 0, "y": scene.domain.y[1], "xref": "paper", "yref": "paper"},
+            **{"xanchor": "left", "yanchor": "top", "showarrow": False},
+        )
 
 
 def surface_page(figure: go.Figure) -> str:

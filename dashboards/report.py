@@ -66,7 +66,7 @@ def write_report(
         links = links_of(cohort)
         keys = sorted({f"val_top1/{name}" for link in links for name in link.split("-")})
         accuracies.append(store.histories(cohort["run_id"], keys))
-        points += [link_points(store, trial, links) for _, trial in cohort.iterrows()]
+        points.append(link_points(store, cohort, links))
     page = report_html(
         experiment or "All experiments",
         trials,

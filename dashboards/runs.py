@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 from mlflow.entities import Run
 
+from dashboards.server_points import RUNS_PER_REQUEST, HistoryPoint, server_points
 from switokd import tracking
 from switokd.store_address import StoreError, check_answers, open_read_only, sqlite_path
 
@@ -42,8 +43,6 @@ TRIAL_COLUMNS = (
 PAGE = 250
 # a server answers several histories at once
 HISTORY_READERS = 8
-
-HistoryPoint = tuple[str, str, int, float, int]
 
 
 class MissingArtifactError(StoreError):
@@ -91,16 +90,29 @@ class Store:
             names = {key: name for key, name in names.items() if name == experiment}
             if not names:
                 raise StoreError(unknown_experiment(experiment, known, self.uri))
-        rows = [row_of(run, names[run.info.experiment_id]) for run in self._runs(list(names))]
-        frame = pd.DataFrame.from_records([row for row in rows if row["trial_id"]])
-        return typed(frame)
+        return self._frame(names)
 
-    def _runs(self, experiment_ids: list[str]) -> Iterator[Run]:
+    def unfinished(self) -> pd.DataFrame:
+        """The trials, of all experiments, that run, failed or were stopped."""
+        return self._frame(self.experiments(), "attributes.status != 'FINISHED'")
+
+    def _frame(self, experiments: dict[str, str], condition: str = "") -> pd.DataFrame:
+        rows = [
+            row_of(run, experiments[run.info.experiment_id])
+            for run in self._runs(list(experiments), condition)
+        ]
+        return typed(pd.DataFrame.from_records([row for row in rows if row["trial_id"]]))
+
+    def _runs(self, experiment_ids: list[str], condition: str) -> Iterator[Run]:
         token = None
         with plain_errors(self.uri):
             while experiment_ids:
                 page = self._client.search_runs(
-                    experiment_ids, max_results=PAGE, order_by=["start_time ASC"], page_token=token
+                    experiment_ids,
+                    condition,
+                    max_results=PAGE,
+                    order_by=["start_time ASC"],
+                    page_token=token,
                 )
                 yield from page
                 token = page.token
@@ -112,22 +124,37 @@ class Store:
 
         A metric that a run does not have gives no rows.
         """
-        wanted = [(run_id, key) for run_id in run_ids for key in keys]
+        run_ids, keys = list(run_ids), list(keys)
         path = sqlite_path(self.uri)
-        points = self._points(wanted) if path is None else sqlite_points(path, wanted)
+        if path is None:
+            points = self._points(run_ids, keys)
+        else:
+            points = sqlite_points(path, [(run_id, key) for run_id in run_ids for key in keys])
         frame = pd.DataFrame(points, columns=["run_id", "metric", "step", "value", "time"])
         frame["time"] = pd.to_datetime(frame["time"], unit="ms", utc=True)
         return frame.astype({"step": "int64", "value": "float64"}).sort_values(
             ["run_id", "metric", "step"], kind="stable", ignore_index=True
         )
 
-    def _points(self, wanted: list[tuple[str, str]]) -> list[HistoryPoint]:
+    def _points(self, run_ids: list[str], keys: list[str]) -> list[HistoryPoint]:
+        """From a server or a database: several runs at once where it can, else one by one."""
+        chunks = [
+            (run_ids[start : start + RUNS_PER_REQUEST], key)
+            for start in range(0, len(run_ids), RUNS_PER_REQUEST)
+            for key in keys
+        ]
         with plain_errors(self.uri), ThreadPoolExecutor(HISTORY_READERS) as pool:
-            found = list(pool.map(lambda pair: self._client.get_metric_history(*pair), wanted))
+            parts = list(pool.map(lambda chunk: self._chunk(*chunk), chunks))
+        return [point for part in parts for point in part]
+
+    def _chunk(self, run_ids: list[str], key: str) -> list[HistoryPoint]:
+        found = server_points(self.uri, run_ids, key) if self.is_server else None
+        if found is not None:
+            return found
         return [
             (run_id, key, point.step, point.value, point.timestamp)
-            for (run_id, key), history in zip(wanted, found, strict=True)
-            for point in history
+            for run_id in run_ids
+            for point in self._client.get_metric_history(run_id, key)
         ]
 
     def artifacts(self, run_id: str, folder: str | None = None) -> list[str]:

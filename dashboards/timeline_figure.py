@@ -13,6 +13,8 @@ from dashboards.theme import laid_out, method_colour, nothing_to_show, shade, tr
 # learning to expert: light to dark, so that it reads in grey too
 MODE_SCALE = [[0.0, "#F5E6BE"], [1.0, "#003F66"]]
 
+GAP_PIXELS, ACCURACY_PIXELS, SPACE_PIXELS, LEGEND_PIXELS = 230, 190, 26, 110
+
 
 class LineName(NamedTuple):
     """What a line is called, and the method that gives it its colour."""
@@ -34,12 +36,13 @@ def timeline_figure(
     lines = points.groupby(["run_id", "link"], sort=False)
     drawn = set(points["run_id"])
     names = {run_id: name for run_id, name in names.items() if run_id in drawn}
+    heights = [GAP_PIXELS, max(20, 36 - lines.ngroups) * lines.ngroups, ACCURACY_PIXELS]
     figure = make_subplots(
         rows=3,
         cols=1,
         shared_xaxes=True,
-        vertical_spacing=0.06,
-        row_heights=[0.46, min(0.3, 0.06 + 0.03 * lines.ngroups), 0.4],
+        vertical_spacing=SPACE_PIXELS / (sum(heights) + 2 * SPACE_PIXELS),
+        row_heights=heights,
     )
     colours = line_colours(names)
     drawn_links = 0
@@ -52,16 +55,14 @@ def timeline_figure(
             drawn_links += 1
         for network, curve in accuracies[accuracies["run_id"] == run_id].groupby("network"):
             add_accuracy(figure, curve, f"{label} · {network!s}", colours[run_id])
-    laid_out(figure, height=560 + 22 * lines.ngroups)
+    laid_out(figure, height=sum(heights) + 2 * SPACE_PIXELS + LEGEND_PIXELS + 15 * lines.ngroups)
     figure.update_layout(
         coloraxis={"colorscale": MODE_SCALE, "cmin": 0, "cmax": 1, "showscale": False},
-        legend={"orientation": "h", "y": -0.12},
+        legend={"orientation": "h", "y": -60 / sum(heights)},
         hovermode="closest",
     )
     figure.update_yaxes(title_text="gap, threshold (L1, 0 to 2)", row=1, col=1)
-    figure.update_yaxes(
-        showgrid=False, showticklabels=False, title_text="dark: expert", row=2, col=1
-    )
+    figure.update_yaxes(showgrid=False, showticklabels=False, title_text="mode", row=2, col=1)
     figure.update_yaxes(title_text="top-1 (%)", row=3, col=1)
     figure.update_xaxes(title_text="training step", row=3, col=1)
     first, last = points["step"].min() - 1, points["step"].max()
@@ -120,12 +121,12 @@ def add_link(figure: go.Figure, points: pd.DataFrame, name: str, colour: str) ->
 
 
 def add_mode(figure: go.Figure, points: pd.DataFrame, name: str, rank: int) -> None:
-    """The mode of one line as a bar, the first line's on top; named in the bar itself."""
+    """The mode of one line as a bar under its name, the first line's on top."""
     step = points["step"]
     width = int(step.diff().median()) if len(step) > 1 else 1
     figure.add_heatmap(
         x=[int(step.iloc[0]) - width, *step],
-        y=[-rank - 0.85, -rank],
+        y=[-rank - 0.95, -rank - 0.5],
         z=points[["expert"]].to_numpy().T,
         coloraxis="coloraxis",
         hovertemplate=f"{name}<br>step %{{x:.0f}}: %{{z:.0%}} expert steps<extra></extra>",
@@ -134,15 +135,15 @@ def add_mode(figure: go.Figure, points: pd.DataFrame, name: str, rank: int) -> N
     )
     figure.add_annotation(
         text=name,
-        x=0.003,
+        x=0,
         xref="paper",
         xanchor="left",
-        y=-rank - 0.42,
+        y=-rank - 0.5,
         yref="y2",
+        yanchor="bottom",
         showarrow=False,
-        font={"size": 10, "color": "#222222"},
-        bgcolor="rgba(255, 255, 255, 0.7)",
-        borderpad=1,
+        font={"size": 11},
+        borderpad=0,
     )
 
 

@@ -12,7 +12,13 @@ from dashboards import cache
 from dashboards.pages import live, pairs, sensitivity, timelines, why
 from switokd.store_address import StoreError
 
+# the room that Streamlit leaves above and beside a page is a table's worth on a laptop
+ROOM = """<style>
+[data-testid="stMainBlockContainer"] { padding: 4.25rem clamp(1rem, 4vw, 4rem) 3rem; }
+</style>"""
+
 st.set_page_config(page_title="SwitOKD", layout="wide")
+st.html(ROOM)
 page = st.navigation(
     [
         st.Page(pairs.page, title="Pairs", url_path="pairs", default=True),

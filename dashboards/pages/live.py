@@ -17,14 +17,14 @@ SILENT_SECONDS = 600
 
 
 def page() -> None:
-    chosen = select()
+    chosen, _ = select()
     show(chosen.uri, chosen.experiment)
 
 
 @st.fragment(run_every=EVERY_SECONDS)
 def show(uri: str, experiment: str | None) -> None:
     """Runs by itself; reads the store anew each time."""
-    trials, _ = cache.latest_trials(uri)
+    trials = cache.latest_trials(uri)
     if experiment is not None:
         trials = trials[trials["experiment"] == experiment]
     trials = grouped(trials)

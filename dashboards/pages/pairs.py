@@ -6,23 +6,26 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.comparison import BASELINE, comparison_notes
 from dashboards.figures import interval_figure, pair_matrix
 from dashboards.leaderboard import leaderboard, run_table, ui_address
 from dashboards.selection import Selection, select
-from dashboards.tables import comparison_csv, latex_table, legend
+from dashboards.tables import comparison_csv, latex_table, legend, p_value
+
+SIGNIFICANT = 0.05
 
 
 def page() -> None:
-    chosen = select()
+    chosen, places = select(3, 1.6, 1.3)
     notes = comparison_notes(chosen.trials)
     finished = int((chosen.trials["status"] == "FINISHED").sum())
     if not finished:
         st.info("No trial has finished yet: " + "; ".join(notes) + ".", icon=":material/timer:")
         return
-    baseline, epoch = controls(chosen)
-    frame = filtered(chosen.compared(baseline))
+    baseline, epoch = controls(chosen, places)
+    frame = filtered(chosen.compared(baseline), places[2])
     if frame.empty:
         st.info("No trial passes the filters.")
         return
@@ -42,16 +45,18 @@ def page() -> None:
     students, teachers, matrix, runs = st.tabs(["Students", "Teachers", "Pair matrix", "Runs"])
     students.plotly_chart(interval_figure(frame, epoch, "student"), key="students")
     teachers.plotly_chart(interval_figure(frame, epoch, "teacher"), key="teachers")
+    for tab in (students, teachers):
+        tab.caption("Means over seeds with their 95 % intervals (Student's t), cut at 100 %.")
     matrix.caption("The highest mean that any method reached in the pair, for its student.")
     matrix.plotly_chart(pair_matrix(frame, epoch), key="matrix")
     with runs:
         show_runs(run_table(chosen.trials, ui))
 
 
-def controls(chosen: Selection) -> tuple[str, str]:
+def controls(chosen: Selection, places: list[DeltaGenerator]) -> tuple[str, str]:
     """The baseline and the epoch that the figures show."""
     variants = sorted(chosen.trials["variant"].dropna().unique())
-    left, right = st.columns(2)
+    left, right, _ = places
     first = variants.index(BASELINE) if BASELINE in variants else 0
     baseline = left.selectbox("Baseline", variants, index=first)
     epoch = right.segmented_control(
@@ -63,14 +68,22 @@ def controls(chosen: Selection) -> tuple[str, str]:
     return str(baseline), epoch or "last"
 
 
-def filtered(frame: pd.DataFrame) -> pd.DataFrame:
+def filtered(frame: pd.DataFrame, place: DeltaGenerator) -> pd.DataFrame:
     """The rows that pass what the user picked; nothing picked lets all pass."""
     names = {"dataset": "Data sets", "pair": "Pairs", "variant": "Methods", "temperature": "τ"}
-    for column, (field, name) in zip(st.columns(len(names)), names.items(), strict=True):
-        options = sorted(frame[field].unique())
-        picked = column.multiselect(name, options, placeholder="all", key=f"filter {field}")
-        if picked:
-            frame = frame[frame[field].isin(picked)]
+    picked: dict[str, list[object]] = {}
+    with place.popover("Filter", icon=":material/filter_alt:", width="stretch"):
+        for field, name in names.items():
+            options = sorted(frame[field].unique())
+            picked[field] = st.multiselect(name, options, placeholder="all", key=f"filter {field}")
+    picked = {field: chosen for field, chosen in picked.items() if chosen}
+    for field, chosen in picked.items():
+        frame = frame[frame[field].isin(chosen)]
+    if picked:
+        listed = "; ".join(
+            f"{names[field]}: {', '.join(map(str, values))}" for field, values in picked.items()
+        )
+        st.caption(f":material/filter_alt: Only {listed}.")
     return frame
 
 
@@ -83,11 +96,14 @@ def headline(frame: pd.DataFrame, epoch: str, finished: int) -> None:
             .dropna(subset=f"{epoch}_mean")
             .iloc[-1]
         )
-        gain = top[f"{epoch}_difference"]
+        gain, p_holm = top[f"{epoch}_difference"], top[f"{epoch}_p_holm"]
+        tested = "not tested" if pd.isna(p_holm) else f"p Holm {p_value(p_holm)}"
         left.metric(
             f"Best student: {top['pair']}, {top['variant']}, τ={top['temperature']:g}",
             f"{top[f'{epoch}_mean']:.2f} %",
-            None if pd.isna(gain) else f"{gain:+.2f} points from {top['baseline']}",
+            None if pd.isna(gain) else f"{gain:+.2f} points from {top['baseline']}, {tested}",
+            # green or red only what is more than chance
+            delta_color="normal" if p_holm < SIGNIFICANT else "off",
         )
     right.metric("Finished trials", finished)
 

@@ -8,9 +8,15 @@ from dashboards.figures import parallel_coordinates, sensitivity_figure
 from dashboards.selection import select
 from dashboards.sensitivity import sensitivity_points, swept_keys
 
+# axes side by side need room: a narrow page scrolls through them
+ROOM = """<style>
+.st-key-parallel { overflow-x: auto; }
+.st-key-parallel > div { min-width: 44rem; }
+</style>"""
+
 
 def page() -> None:
-    chosen = select()
+    chosen, (left, middle, right) = select(3, 2, 1.5)
     rows = chosen.students()
     if rows.empty:
         st.info("No trial with a teacher and a student has finished yet.")
@@ -22,7 +28,6 @@ def page() -> None:
             "A list in the experiment file, such as `temperatures: [1, 2, 5]`, makes an axis."
         )
         return
-    left, middle, right = st.columns([2, 2, 1])
     key = str(left.selectbox("Swept key", keys))
     datasets = sorted(rows["dataset"].unique())
     dataset = middle.selectbox("Data set", datasets)
@@ -31,9 +36,14 @@ def page() -> None:
     st.plotly_chart(
         sensitivity_figure(sensitivity_points(rows, key, keys, epoch), key, epoch), key="lines"
     )
-    st.caption("Mean over seeds with its 95 % interval; one seed has none.")
+    st.caption(
+        "Mean over seeds with its 95 % interval, cut at 100 %; one seed has none. Lines stand a "
+        "little apart, so that their intervals do not hide each other."
+    )
+    st.html(ROOM)
     st.subheader("All trials")
     st.caption("Drag along an axis to keep the trials that pass there.")
     axes = ["pair", "method", *keys]
     points = rows.assign(accuracy=rows[epoch]).dropna(subset="accuracy")
-    st.plotly_chart(parallel_coordinates(points, axes), key="parallel")
+    with st.container(key="parallel"):
+        st.plotly_chart(parallel_coordinates(points, axes))

@@ -8,7 +8,7 @@ import streamlit as st
 from dashboards import cache
 from dashboards.grouping import finished, grouped
 from dashboards.runs import MissingArtifactError
-from dashboards.selection import select
+from dashboards.selection import select, simplest_first
 from dashboards.theme import trial_name
 from dashboards.timeline_figure import LineName, timeline_figure
 from dashboards.timelines import accuracy_points, averaged, links_of, resampled, step_points
@@ -19,15 +19,13 @@ POINTS_PER_FIGURE = 16_000
 
 
 def page() -> None:
-    chosen = select()
+    chosen, (left, right) = select(4, 3)
     trials = grouped(pd.concat([finished(chosen.trials), running(chosen.trials)]))
     trials = trials[trials["topology"] != "single"]
     if trials.empty:
         st.info("No trial with a teacher and a student has run yet: networks alone have no gap.")
         return
-    pairs = sorted(trials["pair"].unique())
-    left, right = st.columns([2, 3])
-    pair = left.selectbox("Pair", pairs)
+    pair = left.selectbox("Pair", simplest_first(trials["pair"]))
     trials = trials[trials["pair"] == pair]
     links = links_of(trials)
     if not links:
@@ -132,6 +130,7 @@ def describe(points: pd.DataFrame, over_seeds: bool) -> str:
     window = "every single step" if steps == 1 else f"means over about {steps:.0f} steps a point"
     band = "; band: standard deviation of the gap over seeds" if over_seeds else ""
     return (
-        f"Solid: gap, dotted: threshold; {window}{band}. The bar shows the share of steps in "
-        "expert mode, in which the teacher pauses. Below: solid the student, dashed the teacher."
+        f"Solid: gap, dotted: threshold; {window}{band}. The bar shows the mode: the darker, the "
+        "more steps in expert mode, in which the teacher pauses. Below: solid the student, dashed "
+        "the teacher."
     )

@@ -2,78 +2,181 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboards import cache
+from dashboards.explanations import (
+    ARRAYS_FILE,
+    NUMBERS_FILE,
+    UNRELATED_OVERLAP,
+    HeatMaps,
+    Pictures,
+    Source,
+    agreement_table,
+    method_rows,
+    row_maps,
+)
 from dashboards.grouping import finished, grouped
-from dashboards.selection import select
+from dashboards.heat_maps import MOST_SCENES, surface_grid
+from dashboards.overlay_grid import overlay_grid
+from dashboards.selection import select, simplest_first
 from dashboards.theme import trial_name
+from switokd.tracking import EXPLAIN_FOLDER
 
-FOLDER = "explain"
+IMAGES_AT_FIRST = 6
+OVERLAYS, SURFACES = "Overlays", "3-D surfaces"
 
 
 def page() -> None:
-    chosen = select()
-    trials = grouped(finished(chosen.trials))
+    chosen, (left, middle, right) = select(2, 4, 1)
+    trials = finished(chosen.trials)
     if trials.empty:
         st.info("No trial has finished yet.")
         return
-    pairs = sorted(trials["pair"].unique(), key=lambda pair: (">" not in pair, pair))
-    left, right = st.columns([3, 1])
-    pair = left.selectbox("Pair", pairs)
-    trials = trials[trials["pair"] == pair]
-    seeds = sorted(trials["seed"].dropna().unique())
-    seed = right.selectbox("Seed", seeds)
-    trials = trials[trials["seed"] == seed]
-    missing = []
-    for _, trial in trials.sort_values(["method", "variant", "temperature"]).iterrows():
-        paths = cache.artifacts(chosen.uri, trial["run_id"], FOLDER)
-        if paths:
-            show_trial(chosen.uri, trial, paths)
-        else:
-            missing.append(trial)
-    if missing:
+    dataset = left.selectbox("Data set", sorted(trials["dataset"].unique()))
+    trials = trials[trials["dataset"] == dataset]
+    pair = str(middle.selectbox("Pair", simplest_first(trials["pair"])))
+    of_pair = grouped(trials[trials["pair"] == pair])
+    seeds = sorted(of_pair["seed"].dropna().unique())
+    seed = int(right.selectbox("Seed", seeds, key=f"seed of {pair}"))
+    rows = method_rows(trials, pair, seed)
+    run_ids = list(dict.fromkeys(source.run_id for row in rows.values() for source in row))
+    files = {run_id: cache.artifacts(chosen.uri, run_id, EXPLAIN_FOLDER) for run_id in run_ids}
+    explained = {run_id: paths for run_id, paths in files.items() if paths}
+    if explained:
+        show_rows(chosen.uri, rows, explained, of_pair)
+        show_agreement(chosen.uri, of_pair)
+        show_files(chosen.uri, trials[trials["run_id"].isin(explained)], explained)
+    missing = trials[trials["run_id"].isin(set(run_ids) - set(explained))]
+    if not missing.empty:
         st.info("Not explained yet. These commands make the maps and log them to the runs:")
-        st.code(commands(pd.DataFrame(missing)), language="shell", wrap_lines=True)
+        st.code(commands(missing), language="shell", wrap_lines=True)
 
 
 def commands(trials: pd.DataFrame) -> str:
     """One `switokd explain` per trial, with what the trial is."""
+    ordered = grouped(trials).sort_values(["topology", "method", "variant", "temperature"])
     return "\n".join(
-        f"switokd explain {trial['run_id']}  # {trial_name(trial)}"
-        for _, trial in trials.iterrows()
+        f"switokd explain {trial['run_id']}  # {trial['pair']} {trial_name(trial)}"
+        for _, trial in ordered.iterrows()
     )
 
 
-def show_trial(uri: str, trial: pd.Series, paths: list[str]) -> None:
-    """Overlays beside each other, agreement numbers, and the 3-D surfaces on demand."""
-    st.subheader(trial_name(trial))
-    by_kind = {kind: [path for path in paths if path.endswith(kind)] for kind in KINDS}
-    for path in by_kind[".json"]:
-        show_numbers(cache.artifact(uri, trial["run_id"], path))
-    for path in by_kind[".png"]:
-        st.image(cache.artifact(uri, trial["run_id"], path), caption=path, width="stretch")
-    for path in by_kind[".html"]:
-        with st.expander(f"3-D: {path.removeprefix(FOLDER + '/')}"):
-            page_source = cache.artifact(uri, trial["run_id"], path).decode()
-            st.iframe(page_source, height=600)
-
-
-KINDS = (".json", ".png", ".html")
-
-
-def show_numbers(content: bytes) -> None:
-    """What a JSON file holds, numbers as metrics, anything deeper as it is."""
-    numbers = json.loads(content)
-    if not isinstance(numbers, dict):
-        st.json(numbers, expanded=False)
+def show_rows(
+    uri: str,
+    rows: dict[str, list[Source]],
+    explained: Mapping[str, list[str]],
+    of_pair: pd.DataFrame,
+) -> None:
+    """The figure of the pair: the same images, one row per method."""
+    arrays = f"{EXPLAIN_FOLDER}/{ARRAYS_FILE}"
+    known = {
+        run_id: cache.heat_maps(uri, run_id, arrays)
+        for run_id, paths in explained.items()
+        if arrays in paths
+    }
+    shown, drawn, others = row_maps(rows, known)
+    if shown is None:
+        st.info("These runs hold pictures but no arrays: explain them again to compare them.")
         return
-    flat = {key: value for key, value in numbers.items() if isinstance(value, int | float)}
-    if flat:
-        for column, (name, value) in zip(st.columns(len(flat)), flat.items(), strict=True):
-            column.metric(name.replace("_", " "), f"{value:.3g}")
-    if rest := {key: value for key, value in numbers.items() if key not in flat}:
-        st.json(rest, expanded=False)
+    if others:
+        st.warning("Explained on other images, and left out: " + ", ".join(others))
+    models = {
+        network: str(of_pair[f"params.{network}.model"].iloc[0])
+        for network in dict.fromkeys(source.network for row in rows.values() for source in row)
+    }
+    left, right = st.columns([2, 3], vertical_alignment="bottom")
+    kind = left.segmented_control("Show", [OVERLAYS, SURFACES], default=OVERLAYS) or OVERLAYS
+    if kind == OVERLAYS:
+        count = images_shown(right, len(shown.images))
+        cut = shown._replace(images=shown.images[:count], classes=shown.classes[:count])
+        st.html(overlay_grid(cut, drawn, models))
+    else:
+        show_surfaces(right, shown, drawn, models)
+    listed = ", ".join(f"{network} {model}" for network, model in models.items())
+    st.caption(
+        f"{listed}. Grad-CAM for the image's true class, within each map from 0 (blue) to 1 "
+        "(yellow): yellow is where the network looks. All rows explain the same test images."
+    )
+
+
+def images_shown(place: DeltaGenerator, known: int) -> int:
+    if known == 1:
+        return 1
+    return int(place.slider("Images", 1, known, min(IMAGES_AT_FIRST, known)))
+
+
+def show_surfaces(
+    place: DeltaGenerator,
+    shown: HeatMaps,
+    drawn: dict[str, dict[str, Pictures]],
+    models: Mapping[str, str],
+) -> None:
+    names = [f"image {at + 1}, class {label}" for at, label in enumerate(shown.classes)]
+    at = names.index(place.selectbox("Image", names))
+    most = max(1, MOST_SCENES // len(models))
+    grid = {
+        name: [maps[network][at] if network in maps else None for network in models]
+        for name, maps in list(drawn.items())[:most]
+    }
+    titles = [f"{network} {model}" for network, model in models.items()]
+    st.plotly_chart(surface_grid(grid, titles), key="surfaces")
+    if len(drawn) > most:
+        st.caption(f"The first {most} of {len(drawn)} rows: a browser draws no more at once.")
+
+
+def show_agreement(uri: str, of_pair: pd.DataFrame) -> None:
+    """The numbers over the whole test set, of every seed that was explained."""
+    path = f"{EXPLAIN_FOLDER}/{NUMBERS_FILE}"
+    numbers = {
+        run_id: cache.agreement(uri, run_id, path)
+        for run_id in of_pair["run_id"].astype(str)
+        if path in cache.artifacts(uri, run_id, EXPLAIN_FOLDER)
+    }
+    table = agreement_table(of_pair, numbers)
+    if table.empty:
+        return
+    st.subheader("Agreement of teacher and student over the test set")
+    config = {
+        str(name): st.column_config.NumberColumn(format="%.2f")
+        for name in table
+        if str(name).startswith(("peak", "overlap", "correlation"))
+    }
+    config |= {
+        name: st.column_config.NumberColumn(format="%d") for name in ("test images", "flat maps")
+    }
+    st.dataframe(
+        table.dropna(axis="columns", how="all"),
+        hide_index=True,
+        placeholder="",
+        column_config=config,
+        key="agreement",
+    )
+    st.caption(
+        "Means over the seeds that were explained. Peak overlap: intersection over union of the "
+        f"20 % of pixels that each map has highest (1: the same; about {UNRELATED_OVERLAP}: "
+        "unrelated). Correlation: Pearson's, of the two maps. Images on which either map is flat "
+        "have neither."
+    )
+
+
+def show_files(uri: str, trials: pd.DataFrame, explained: Mapping[str, list[str]]) -> None:
+    """The figures of one run as `switokd explain` left them, to look at and to keep."""
+    named = {
+        f"{trial['pair']} {trial_name(trial)}": str(trial["run_id"])
+        for _, trial in grouped(trials).iterrows()
+    }
+    with st.expander("Figures of one run"):
+        run_id = named[str(st.selectbox("Run", list(named)))]
+        for path in explained[run_id]:
+            content = cache.artifact(uri, run_id, path)
+            if path.endswith(".png"):
+                st.image(content, width="stretch")
+            name = path.removeprefix(f"{EXPLAIN_FOLDER}/")
+            st.download_button(
+                name, content, name, key=f"{run_id} {name}", icon=":material/download:"
+            )

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from dashboards.runs import typed
+from tests.tuning.workplace import Workplace
 
 Record = dict[str, Any]
 START = 1_700_000_000_000
@@ -264,3 +265,43 @@ def quickstart_store(
     for row in (failed, running):
         writer.write(row, artifacts=False)
     return writer.uri
+
+
+# the quickstart's first cohort with every method, temperature and seed, in seconds
+SHORT = (
+    "cohorts=[{teachers: [wrn_16_2], students: [resnet20]}]",
+    "recipe.epochs=1",
+    "recipe.milestones=[]",
+)
+EXPLAINED_PAIR = "wrn_16_2>resnet20"
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """What a real quickstart sweep left; two methods of one pair and seed are explained."""
+    workplace = Workplace(tmp_path_factory.mktemp("swept"))
+    experiments = Path(__file__).parents[2] / "experiments"
+    status, output = workplace.run("sweep", str(experiments / "quickstart.yaml"), *SHORT)
+    assert status == 0, output
+    runs = [explained_run(workplace, variant) for variant in ("dml", "switokd")]
+    for process in [workplace.start("explain", run_id) for run_id in runs]:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+    return workplace
+
+
+def explained_run(workplace: Workplace, variant: str) -> str:
+    """The run of a variant that is explained: seed 0 at temperature 1."""
+    (run,) = [
+        run
+        for run in workplace.runs("quickstart")
+        if run.data.tags.get("switokd.pair") == EXPLAINED_PAIR
+        and run.data.tags["switokd.variant"] == variant
+        and (run.data.params["seed"], float(run.data.params["temperature"])) == ("0", 1.0)
+    ]
+    return str(run.info.run_id)
+
+
+@pytest.fixture(scope="session")
+def swept_store(swept: Workplace) -> str:
+    return f"sqlite:///{swept.folder / 'runs' / 'mlflow.db'}"

@@ -1,15 +1,8 @@
-"""The dashboard and the report in a real browser, against a store on disk."""
+"""The dashboard in a real browser, against the store that a real quickstart sweep left."""
 
 from __future__ import annotations
 
 import io
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,183 +14,191 @@ from dashboards.comparison import comparison_frame
 from dashboards.leaderboard import leaderboard
 from dashboards.report import write_report
 from dashboards.runs import Store
+from dashboards.sensitivity import sensitivity_points, student_rows
 from dashboards.tables import comparison_csv
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    # else it tries to reach its maker's hosts at every start
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-STARTS_WITHIN_SECONDS = 60
-# generous: the two cores are shared with the server, and the first page imports everything
-PATIENCE_MS = 60_000
+from tests.dashboards.browser import (
+    CHROMIUM,
+    DRAWN,
+    MAIN,
+    MUST_RUN,
+    PAGES,
+    PATIENCE_MS,
+    dashboard_of,
+    go_to,
+    opened_tab,
+    rows_of,
+    settle,
+    started_chromium,
+)
+from tests.dashboards.conftest import EXPLAINED_PAIR, explained_run
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        CHROMIUM is None and os.environ.get("CI") != "true",
+        CHROMIUM is None and not MUST_RUN,
         reason="needs Debian's chromium (apt-get install chromium)",
     ),
 ]
 
+# what sticks out of the window and cannot be scrolled to in a box of its own
+STICKING_OUT = """main => [...main.querySelectorAll('*')].filter(element => {
+  const box = element.getBoundingClientRect();
+  if (!box.width || box.right <= innerWidth + 1) return false;
+  for (let at = element.parentElement; at && at !== main; at = at.parentElement)
+    if (getComputedStyle(at).overflowX !== 'visible') return false;
+  return true;
+}).map(element => element.outerHTML.slice(0, 120))"""
+
 
 @pytest.fixture(scope="module")
-def dashboard(quickstart_store: str) -> Iterator[str]:
-    """Address of a dashboard of its own, on the quickstart's store."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": quickstart_store}
-    command = [sys.executable, "-m", "dashboards", f"--server.port={port}"]
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + STARTS_WITHIN_SECONDS
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(address, timeout=1).close()
-                break
-            except OSError:
-                assert server.poll() is None, "the dashboard did not start"
-                assert time.monotonic() < deadline, "the dashboard does not answer"
-                time.sleep(0.2)
+def dashboard(swept_store: str) -> Iterator[str]:
+    with dashboard_of(swept_store) as address:
         yield address
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM, "CI must have chromium: .ci/run installs it"
-    with sync_playwright() as playwright:
-        process = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with started_chromium() as process:
         yield process
-        process.close()
 
 
 @pytest.fixture
 def tab(chromium: Any, dashboard: str) -> Iterator[Any]:
-    """The dashboard's first page, loaded; fails on anything that the browser's console reports."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    errors: list[str] = []
-    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(dashboard)
-    settle(page)
-    yield page
-    context.close()
-    assert not errors
+    with opened_tab(chromium, dashboard, accept_downloads=True) as page:
+        yield page
 
 
-def settle(page: Any) -> None:
-    """Wait until the script has run to its end, and left no exception."""
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
-    page.wait_for_selector(
-        '[data-testid="stMainBlockContainer"] [data-testid="stElementContainer"]'
-    )
-    assert page.locator('[data-testid="stException"]').count() == 0
-
-
-def go_to(page: Any, name: str) -> None:
-    page.get_by_role("link", name=name, exact=True).first.click()
-    page.wait_for_url(f"**/{name.lower()}")
-    page.wait_for_timeout(300)
-    settle(page)
-
-
-def rows_of(page: Any) -> pd.DataFrame:
-    """The leaderboard as the page holds it for screen readers."""
-    grid = page.locator('[data-testid="stDataFrame"] canvas[data-testid="data-grid-canvas"] table')
-    grid.first.wait_for(state="attached")
-    cells = grid.first.evaluate(
-        "table => [...table.rows].map(row => [...row.cells].map(cell => cell.textContent))"
-    )
-    return pd.DataFrame(cells[1:], columns=cells[0])
-
-
-def expected(store: str) -> pd.DataFrame:
-    return leaderboard(comparison_frame(Store(store).trials()), "vanilla", "")
-
-
-def test_the_leaderboards_numbers_are_the_stores(tab: Any, quickstart_store: str) -> None:
+def test_the_leaderboards_numbers_are_the_stores(tab: Any, swept_store: str) -> None:
+    table = leaderboard(comparison_frame(Store(swept_store).trials()), "vanilla", "")
     shown = rows_of(tab)
-    table = expected(quickstart_store).head(len(shown))
+    table = table.head(len(shown))
     assert len(shown) >= 5
     assert shown["pair"].tolist() == table["pair"].tolist()
-    for column in ("S1 best", "S1 last", "S1 last ±"):
+    for column in ("S1 best", "S1 last", "S1 last ±", "S1 95 % from"):
         assert shown[column].astype(float).tolist() == pytest.approx(table[column].tolist())
     metric = tab.locator('[data-testid="stMetricValue"]').first.inner_text()
     assert metric == f"{table['S1 last'].iloc[0]:.2f} %"
 
 
-def test_filters_filter_and_the_download_downloads(tab: Any, quickstart_store: str) -> None:
+def test_filters_filter_and_the_download_downloads(tab: Any, swept_store: str) -> None:
+    tab.get_by_role("button", name="Filter").click()
     tab.get_by_label("Methods").click()
     tab.get_by_role("option", name="dml", exact=True).click()
-    tab.wait_for_timeout(500)
+    tab.get_by_text("Only Methods: dml").wait_for()
     settle(tab)
-    assert set(rows_of(tab)["method"]) == {"dml"}
     tab.keyboard.press("Escape")
+    tab.keyboard.press("Escape")
+    assert set(rows_of(tab)["method"]) == {"dml"}
     with tab.expect_download() as download:
         tab.get_by_role("button", name="Download CSV").click()
     assert download.value.suggested_filename == "comparison.csv"
     text = Path(download.value.path()).read_text()
-    frame = comparison_frame(Store(quickstart_store).trials())
+    frame = comparison_frame(Store(swept_store).trials())
     assert text == comparison_csv(frame[frame["variant"] == "dml"])
-    assert len(pd.read_csv(io.StringIO(text))) == 2 * 2 + 2 * 3
+    # two temperatures of a cohort of two networks
+    assert len(pd.read_csv(io.StringIO(text))) == 2 * 2
 
 
-@pytest.mark.parametrize(
-    ("name", "sign"),
-    [
-        ("Timelines", ".js-plotly-plot .heatmaplayer image"),
-        ("Sensitivity", ".js-plotly-plot .parcoords"),
-        ("Why", '[data-testid="stCode"]'),
-        ("Live", '[data-testid="stMetricValue"]'),
-    ],
-)
-def test_every_page_opens(tab: Any, name: str, sign: str) -> None:
-    go_to(tab, name)
-    tab.wait_for_selector(sign, state="attached")
-
-
-def test_timelines_show_the_chosen_steps(tab: Any, quickstart_store: str) -> None:
+def test_timelines_show_the_chosen_steps(tab: Any, swept_store: str) -> None:
     go_to(tab, "Timelines")
     tab.wait_for_selector(".js-plotly-plot .heatmaplayer image", state="attached")
+    tab.get_by_text("Mean over seeds").click()
+    tab.get_by_text("switokd τ=1 seed 0").first.wait_for()
+    settle(tab)
     handle = tab.get_by_role("slider").last
     handle.focus()
-    for _ in range(20):
+    for _ in range(5):
         tab.keyboard.press("ArrowLeft")
-    tab.wait_for_timeout(1000)
-    settle(tab)
     tab.wait_for_function(
-        "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis3.range[1] < 21"
+        "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis3.range[1] < 19"
     )
-    assert (
-        "every single step" in tab.locator('[data-testid="stCaptionContainer"]').last.inner_text()
+    settle(tab)
+    captions = tab.locator('[data-testid="stCaptionContainer"]').last.inner_text()
+    assert "every single step" in captions
+    drawn = tab.evaluate(
+        "() => document.querySelector('.js-plotly-plot')._fullData"
+        ".filter(trace => trace.name === 'switokd τ=1 seed 0 gap')"
+        ".map(trace => [Array.from(trace.x), Array.from(trace.y)])[0]"
     )
+    store = Store(swept_store)
+    trials = store.trials()
+    chosen = trials[(trials["pair"] == EXPLAINED_PAIR) & (trials["method"] == "switokd")]
+    (run_id,) = chosen.query("seed == 0 and temperature == 1")["run_id"]
+    steps = store.timeline(run_id).query("step <= 18")
+    assert drawn[0] == steps["step"].tolist()
+    assert drawn[1] == pytest.approx(steps["gap"].tolist())
 
 
-@pytest.mark.parametrize("name", ["Pairs", "Timelines", "Sensitivity", "Why", "Live"])
-def test_a_phone_shows_the_page_without_scrolling_sideways(
-    chromium: Any, dashboard: str, name: str
-) -> None:
-    page = chromium.new_page(viewport={"width": 390, "height": 844})
+def test_sensitivity_draws_the_means_of_the_store(tab: Any, swept_store: str) -> None:
+    go_to(tab, "Sensitivity")
+    tab.wait_for_selector(".js-plotly-plot .parcoords", state="attached")
+    drawn = tab.evaluate(
+        "() => Object.fromEntries(document.querySelector('.js-plotly-plot')._fullData"
+        ".map(trace => [trace.name, Array.from(trace.y)]))"
+    )
+    rows = student_rows(Store(swept_store).trials())
+    points = sensitivity_points(rows, "temperature", ["temperature"])
+    expected = {line: own["mean"].tolist() for line, own in points.groupby("line")}
+    assert drawn.keys() == expected.keys()
+    for line, means in expected.items():
+        assert drawn[line] == pytest.approx(means)
+
+
+def test_why_sets_the_methods_of_a_pair_side_by_side(tab: Any, swept: Any) -> None:
+    go_to(tab, "Why")
+    grid = tab.locator(".maps .line")
+    grid.nth(2).wait_for()
+    assert grid.locator(".name").all_inner_texts() == [
+        "image and its class",
+        "dml τ=1",
+        "switokd τ=1",
+    ]
+    # six images, of each the teacher's map beside the student's
+    assert grid.nth(1).locator("img").count() == 12
+    assert grid.nth(0).locator("b").all_inner_texts() == list("012345")
+    table = rows_of(tab)
+    for variant, row in zip(("dml", "switokd"), table.to_dict("records"), strict=True):
+        run_id = explained_run(swept, variant)
+        path = swept.client.download_artifacts(run_id, "explain/agreement.json")
+        numbers = pd.read_json(path, typ="series")
+        assert row["method"] == f"{variant} τ=1"
+        columns = ["peak overlap", "correlation", "test images"]
+        keys = ["peak_overlap T1-S1", "correlation T1-S1", "images T1-S1"]
+        assert [float(row[name]) for name in columns] == pytest.approx(numbers[keys].tolist())
+    # the others are said, with what explains them
+    assert tab.locator('[data-testid="stCode"]').inner_text().count("switokd explain") == 4
+    tab.get_by_text("3-D surfaces", exact=True).click()
+    tab.wait_for_function(
+        "() => document.querySelectorAll('.js-plotly-plot .gl-container canvas').length >= 4"
+    )
+    settle(tab)
+
+
+def test_live_says_that_all_have_finished(tab: Any) -> None:
+    go_to(tab, "Live")
+    values = tab.locator('[data-testid="stMetricValue"]')
+    values.nth(3).wait_for()
+    assert values.all_inner_texts() == ["0", "12", "0", "0"]
+
+
+def test_nothing_sticks_out_of_a_phones_window(chromium: Any, dashboard: str) -> None:
+    context = chromium.new_context(
+        viewport={"width": 390, "height": 844}, color_scheme="dark", is_mobile=True
+    )
+    page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
-    page.goto(dashboard if name == "Pairs" else f"{dashboard}/{name.lower()}")
-    settle(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.close()
+    for name in PAGES:
+        page.goto(dashboard if name == PAGES[0] else f"{dashboard}/{name.lower()}")
+        settle(page)
+        page.wait_for_selector(DRAWN[name], state="attached")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        assert page.locator(MAIN).evaluate(STICKING_OUT) == [], name
+    context.close()
 
 
-def test_the_report_opens_offline(chromium: Any, quickstart_store: str, tmp_path: Path) -> None:
+def test_the_report_opens_offline(chromium: Any, swept_store: str, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(Store(quickstart_store), path, None)
+    write_report(Store(swept_store), path, None)
     context = chromium.new_context(offline=True)
     page = context.new_page()
     asked: list[str] = []

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dashboards.heat_maps import overlay_figure, png, surface_figure, surface_page
+from dashboards.heat_maps import (
+    MOST_SCENES,
+    overlay_figure,
+    png,
+    surface_figure,
+    surface_grid,
+    surface_page,
+)
 
 MAPS = {
     name: np.random.default_rng(seed).random((3, 4, 4), dtype=np.float32)
@@ -48,6 +55,20 @@ def test_surfaces_hold_the_maps_in_the_order_of_the_grid() -> None:
     assert len(figure.data) == len(expected)
     for surface, heat in zip(figure.data, expected, strict=True):
         np.testing.assert_allclose(surface.z, heat)
+
+
+def test_no_more_surfaces_than_a_browser_draws() -> None:
+    maps = {name: np.zeros((8, 4, 4), dtype=np.float32) for name in ("T1", "T2", "S1")}
+    figure = surface_figure(maps, {name: name for name in maps}, [str(at) for at in range(8)])
+    assert len(figure.data) == 15 <= MOST_SCENES
+    titles = [note.text for note in figure.layout.annotations]
+    assert titles == ["0", "1", "2", "3", "4", "<b>T1</b>", "<b>T2</b>", "<b>S1</b>"]
+
+
+def test_a_missing_map_leaves_a_gap_in_its_row() -> None:
+    heat = np.zeros((4, 4), dtype=np.float32)
+    figure = surface_grid({"dml": [heat, heat], "vanilla": [None, heat]}, ["T1", "S1"])
+    assert [surface.scene or "scene" for surface in figure.data] == ["scene", "scene2", "scene4"]
 
 
 def test_surface_page_opens_offline() -> None:

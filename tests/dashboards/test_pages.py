@@ -134,21 +134,22 @@ def test_unexplained_runs_get_their_command(
     run_id = writer.write(record(scores=scores))
     app = open_page("why", writer.uri)
     assert "Not explained yet" in messages(app)
-    assert app.code[0].value == f"switokd explain {run_id}  # switokd τ=1"
+    assert app.code[0].value == f"switokd explain {run_id}  # wrn_16_2>resnet20 switokd τ=1"
 
 
-def test_what_explains_a_run_is_shown(
+def test_pictures_without_arrays_are_shown_and_said(
     open_page: Callable[[str, str], AppTest], writer: Any, record: Callable[..., Record]
 ) -> None:
     scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
     run_id = writer.write(record(scores=scores))
-    numbers = json.dumps({"peak_overlap": 0.75, "per_image": [1, 2]})
-    writer.client.log_text(run_id, numbers, "explain/agreement.json")
-    writer.client.log_text(run_id, "<p>surface</p>", "explain/S1.html")
+    numbers = {"peak_overlap T1-S1": 0.75, "correlation T1-S1": 0.5, "images T1-S1": 359}
+    writer.client.log_text(run_id, json.dumps(numbers), "explain/agreement.json")
+    writer.client.log_text(run_id, "<p>surface</p>", "explain/surfaces.html")
     app = open_page("why", writer.uri)
-    assert messages(app) == ""
-    assert (app.metric[0].label, app.metric[0].value) == ("peak overlap", "0.75")
-    assert [block.label for block in app.expander] == ["3-D: S1.html"]
+    assert "explain them again to compare them" in messages(app)
+    (row,) = app.dataframe[0].value.to_dict("records")
+    assert (row["method"], row["peak overlap"], row["test images"]) == ("switokd τ=1", 0.75, 359)
+    assert [block.label for block in app.expander] == ["Figures of one run"]
 
 
 def test_filters_and_baseline_change_the_leaderboard(

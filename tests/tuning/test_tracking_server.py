@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import http.client
-import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,49 +13,12 @@ import pandas as pd
 import pytest
 
 from switokd.timeline import window_size
+from tests.tuning.mlflow_server import Server
 from tests.tuning.workplace import Workplace, await_, small_experiment
 
 pytestmark = pytest.mark.slow
 
 SLOW_SECONDS = 2.0
-
-
-class Server:
-    """`mlflow server` on loopback, its port kept from one start to the next."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.folder = folder
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
-                *("--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"),
-                *("--artifacts-destination", str(self.folder / "artifacts")),
-                *("--host", "127.0.0.1", "--port", str(self.port)),
-            ],
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        await_(self.answers)
-
-    def answers(self) -> bool:
-        try:
-            return urllib.request.urlopen(f"{self.uri}/health", timeout=5).status == 200
-        except OSError:
-            return False
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(30)
-            await_(lambda: not self.answers())
 
 
 @pytest.fixture(scope="module")

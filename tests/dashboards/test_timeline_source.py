@@ -1,0 +1,58 @@
+"""Which source a timeline is read from, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from dashboards import kept_by_run
+from dashboards.kept_by_run import KeptByRun
+from dashboards.runs import Store
+from dashboards.timeline_source import link_points
+
+
+@pytest.mark.parametrize("is_server", [False, True])
+def test_finished_trials_files_are_read_but_from_a_server(
+    is_server: bool,
+    writer: Any,
+    record: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
+    done = writer.write(record(scores=scores), steps=40, points=10)
+    row = record(scores=scores, seed=1, status="RUNNING")
+    going = writer.write(row, steps=40, points=10, artifacts=False)
+    store = Store(writer.uri)
+    trials = store.trials()
+    monkeypatch.setattr(Store, "is_server", is_server)
+    points = link_points(store, trials, ["T1-S1"])
+    counts = points.groupby("run_id").size().to_dict()
+    assert counts == {done: 10 if is_server else 40, going: 10}
+
+
+def test_only_what_is_missing_is_read_and_all_of_it_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[list[str]] = []
+
+    def read(trials: pd.DataFrame) -> pd.DataFrame:
+        asked.append(trials["run_id"].tolist())
+        return pd.DataFrame({"run_id": trials["run_id"], "value": len(asked)})
+
+    kept = KeptByRun()
+    trials = pd.DataFrame({"run_id": ["a", "b", "c"]})
+    kept.get(trials.head(1), ["FINISHED"], ("gap",), read)
+    found = kept.get(trials, ["FINISHED"] * 3, ("gap",), read)
+    assert asked == [["a"], ["b", "c"]]
+    assert found["value"].tolist() == [1, 2, 2]
+    # a running trial's stamp changes, and other metrics are other questions
+    kept.get(trials, ["FINISHED", "running 2", "FINISHED"], ("gap",), read)
+    kept.get(trials.head(1), ["FINISHED"], ("threshold",), read)
+    assert asked[2:] == [["b"], ["a"]]
+    monkeypatch.setattr(kept_by_run, "MOST_RUNS", 1)
+    kept.get(trials.tail(1), ["FINISHED"], ("gap",), read)
+    kept.get(trials.head(1), ["FINISHED"], ("gap",), read)
+    assert asked[4:] == [["a"]]

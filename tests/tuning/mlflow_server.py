@@ -1,0 +1,65 @@
+"""A real MLflow server on loopback, to be stopped, started again and asked."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.tuning.workplace import await_
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+class Server:
+    """`mlflow server` on loopback, its port kept from one start to the next."""
+
+    def __init__(self, folder: Path, options: Sequence[str] = (), **environment: str) -> None:
+        """Without `options` it keeps everything under `folder`, on one process."""
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.folder = folder
+        self.environment = {**os.environ, **environment}
+        self.options = options or [
+            *("--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{folder / 'server.db'}"),
+            *("--artifacts-destination", str(folder / "artifacts")),
+        ]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "server.log"
+
+    def start(self) -> None:
+        address = ["--host", "127.0.0.1", "--port", str(self.port)]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *self.options, *address],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        await_(self.answers)
+
+    def answers(self) -> bool:
+        try:
+            return urllib.request.urlopen(f"{self.uri}/health", timeout=5).status == 200
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(30)
+            await_(lambda: not self.answers())
