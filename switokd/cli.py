@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from switokd import cli_data
-from switokd.data import DATASETS, DataError
+from switokd import cli_data, cli_runs
+from switokd.data import DataError
 from switokd.experiment import Experiment, load_experiment
-from switokd.models import MODELS
 from switokd.spec import TrialSpec
+from switokd.terminal import console
 from switokd.validation import SpecError, known_name
 
 if TYPE_CHECKING:
@@ -28,11 +25,6 @@ if TYPE_CHECKING:
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 RUNS = Path("runs")
-
-
-class WhichWeights(StrEnum):
-    best = "best"
-    last = "last"
 
 
 app = typer.Typer(
@@ -51,9 +43,6 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="override keys of the file: recipe.epochs=2"),
 ]
-
-# wide enough for the tables where the output is a file; a terminal says itself
-console = Console(width=None if sys.stdout.isatty() else 140)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -105,9 +94,14 @@ def sweep(
     failures = run_sweep(spec, runs=RUNS, console=console, fresh=fresh)
     by_id = {trial.trial_id: trial for trial in spec.trials}
     for trial_id, reason in failures.items():
-        _err(f"failed: {by_id[trial_id].label}: {reason.strip()}")
-        again = " ".join([str(experiment), *(overrides or []), "--trial", trial_id])
-        _err(f"  run it again alone: switokd train {again}")
+        # a search finds trials that the file does not name
+        known = by_id.get(trial_id)
+        _err(f"failed: {known.label if known else trial_id}: {reason.strip()}")
+        if known:
+            again = " ".join([str(experiment), *(overrides or []), "--trial", trial_id])
+            _err(f"  run it again alone: switokd train {again}")
+        else:
+            _err("  the same command tries it again")
     _print_comparison(spec.name, None)
     console.print("Browse every trial: make ui    See the pairs: make dashboard", highlight=False)
     if failures:
@@ -130,6 +124,7 @@ def train(
     spec = load_experiment(experiment, overrides or [])
     chosen = choose_trial(spec, trial, experiment)
     from switokd import tracking
+    from switokd.continuation import shorter_trials
     from switokd.lock import writable
     from switokd.session import TrialSession
     from switokd.timeline import DivergedError
@@ -138,7 +133,8 @@ def train(
     writable(RUNS)
     store = tracking.open_store(spec.name, runs=RUNS)
     console.print(f"{chosen.trial_id} {chosen.label}", highlight=False)
-    run = tracking.find_runs(store).get(chosen.trial_id)
+    runs = tracking.find_runs(store)
+    run = runs.get(chosen.trial_id)
     if run is not None and run.info.status == "FINISHED":
         console.print("finished before: not trained again (switokd sweep --fresh runs all anew)")
         _print_summary(run.data.metrics)
@@ -147,8 +143,12 @@ def train(
     result = None
     # a trial is the child of its experiment's sweep, whoever trains it
     store = tracking.open_sweep(store, spec.name, reopen=False)
+    candidate = spec.points.get(chosen.trial_id) if spec.search.draws else None
+    tracker = TrialTracker(store, chosen, candidate.point if candidate else None)
+    finished = {key: r.data.params for key, r in runs.items() if r.info.status == "FINISHED"}
+    continues = shorter_trials([chosen], finished).get(chosen.trial_id, [])
     try:
-        with TrialSession(chosen, runs=RUNS, tracker=TrialTracker(store, chosen)) as session:
+        with TrialSession(chosen, runs=RUNS, tracker=tracker, continues=continues) as session:
             _stop_orderly_on_interrupt(session)
             for report in session.epochs():
                 values = "  ".join(
@@ -201,68 +201,6 @@ def choose_trial(spec: Experiment, prefix: str | None, file: Path) -> TrialSpec:
     )
     listed = "\n".join(f"  {t.trial_id}  {t.label}" for t in matching or spec.trials)
     raise SpecError(f"{problem}:\n{listed}")
-
-
-@app.command()
-def evaluate(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN_ID_OR_CHECKPOINT", help="an MLflow run, or a file", show_default=False
-        ),
-    ],
-    network: Annotated[
-        str | None, typer.Option(metavar="NAME", help="of a run: T1, S1, ...; default all")
-    ] = None,
-    weights: Annotated[
-        WhichWeights, typer.Option(help="of a run: of its best or its last epoch")
-    ] = WhichWeights.best,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="of a file that does not say it")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="of a file that does not say it")
-    ] = None,
-) -> None:
-    """Score a trained network on the test set of its data."""
-    for kind, name, known in (("network", model, MODELS), ("dataset", dataset, DATASETS)):
-        if name is not None:
-            known_name(kind, name, known)
-    from switokd import weights as stored_weights
-    from switokd.train import choose_device
-
-    if Path(target).exists() or Path(target).suffix or "/" in target:
-        if network is not None:
-            raise SpecError(f"--network {network}: {target} is a file, which holds one network")
-        stored = {"": stored_weights.read_weights(Path(target), model, dataset)}
-    else:
-        if model is not None or dataset is not None:
-            raise SpecError(f"--model and --dataset are of a file; {target!r} is none")
-        paths = _fetch_weights(target, network, weights)
-        stored = {name: stored_weights.read_weights(path) for name, path in paths.items()}
-    table = Table(box=None, header_style="bold")
-    rows = [
-        {"network": f"{name} {entry.model}".strip(), "data": entry.dataset}
-        | stored_weights.describe(stored_weights.evaluate(entry, choose_device("auto")))
-        for name, entry in stored.items()
-    ]
-    for heading in rows[0]:
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)
-
-
-def _fetch_weights(run_id: str, network: str | None, weights: WhichWeights) -> dict[str, Path]:
-    from switokd import run_files, tracking
-    from switokd.store_address import StoreError, check_answers
-
-    try:
-        # asked first: MLflow would create a SQLite file that is not there
-        check_answers(tracking.default_uri())
-    except StoreError as error:
-        raise SpecError(f"{run_id!r} is no file, and {error}") from None
-    return run_files.fetch_weights(run_id, network, weights.value)
 
 
 @app.command()
@@ -320,44 +258,8 @@ def _print_comparison(experiment: str | None, baseline: str | None) -> Any:
     return frame
 
 
-@app.command()
-def explain(
-    run_id: Annotated[str, typer.Argument(help="an MLflow run", show_default=False)],
-    images: Annotated[int, typer.Option(min=1, max=50, help="how many to show")] = 8,
-    weights: Annotated[
-        WhichWeights, typer.Option(help="of its best or its last epoch")
-    ] = WhichWeights.best,
-) -> None:
-    """Show where teacher and student look (Grad-CAM)."""
-    paths = _fetch_weights(run_id, None, weights)
-    from dashboards import heat_maps
-    from switokd import explain as grad_cam
-    from switokd import tracking
-    from switokd.lock import writable
-    from switokd.train import choose_device
-    from switokd.weights import read_weights
-
-    stored = {name: read_weights(path) for name, path in paths.items()}
-    explanation = grad_cam.explain(stored, images, choose_device("auto"))
-    names = {name: f"{name} {model}" for name, model in explanation.models.items()}
-    overlays = heat_maps.overlay_figure(
-        explanation.images, explanation.maps, names, explanation.classes
-    )
-    surfaces = heat_maps.surface_figure(explanation.maps, names, explanation.classes)
-    numbers = explanation.numbers()
-    folder = writable(RUNS) / "explain" / run_id
-    files = {
-        "heat_maps.png": heat_maps.png(overlays),
-        "surfaces.html": heat_maps.surface_page(surfaces).encode(),
-        "agreement.json": json.dumps(numbers, indent=2).encode(),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    tracking.log_files(run_id, [folder / name for name in files], tracking.EXPLAIN_FOLDER)
-    for name, value in numbers.items():
-        console.print(f"{name:28} {value:.4g}", highlight=False)
-    console.print(f"in the run's artifacts and in {folder}", highlight=False, soft_wrap=True)
+for of_a_run in (cli_runs.evaluate, cli_runs.explain, cli_runs.export):
+    app.command()(of_a_run)
 
 
 @app.command()

@@ -203,7 +203,8 @@ def test_explain_logs_its_figures_to_the_run(owner: User) -> None:
     assert "peak_overlap T1-S1" in owner.output
     client = MlflowClient(f"sqlite:///{owner.folder}/runs/mlflow.db")
     logged = {artifact.path for artifact in client.list_artifacts(run_id, "explain")}
-    assert logged == {f"explain/{n}" for n in ("agreement.json", "heat_maps.png", "surfaces.html")}
+    files = ("agreement.json", "heat_maps.npz", "heat_maps.png", "surfaces.html")
+    assert logged == {f"explain/{name}" for name in files}
     assert "0" * 32 in owner.is_told("explain", "0" * 32)
 
 

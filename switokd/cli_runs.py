@@ -1,0 +1,144 @@
+"""What the command line does with a trained network: score it, explain it, export it."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from switokd.data import DATASETS
+from switokd.models import MODELS
+from switokd.terminal import console
+from switokd.validation import SpecError, known_name
+
+
+class WhichWeights(StrEnum):
+    best = "best"
+    last = "last"
+
+
+RunId = Annotated[str, typer.Argument(help="an MLflow run", show_default=False)]
+Network = Annotated[
+    str | None, typer.Option(metavar="NAME", help="of a run: T1, S1, ...; default all")
+]
+Weights = Annotated[WhichWeights, typer.Option(help="of a run: of its best or its last epoch")]
+
+
+def evaluate(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_ID_OR_CHECKPOINT", help="an MLflow run, or a file", show_default=False
+        ),
+    ],
+    network: Network = None,
+    weights: Weights = WhichWeights.best,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="of a file that does not say it")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="of a file that does not say it")
+    ] = None,
+) -> None:
+    """Score a trained network on the test set of its data."""
+    for kind, name, known in (("network", model, MODELS), ("dataset", dataset, DATASETS)):
+        if name is not None:
+            known_name(kind, name, known)
+    from switokd import weights as stored_weights
+    from switokd.train import choose_device
+
+    if Path(target).exists() or Path(target).suffix or "/" in target:
+        if network is not None:
+            raise SpecError(f"--network {network}: {target} is a file, which holds one network")
+        stored = {"": stored_weights.read_weights(Path(target), model, dataset)}
+    else:
+        if model is not None or dataset is not None:
+            raise SpecError(f"--model and --dataset are of a file; {target!r} is none")
+        paths = _fetch_weights(target, network, weights)
+        stored = {name: stored_weights.read_weights(path) for name, path in paths.items()}
+    table = Table(box=None, header_style="bold")
+    rows = [
+        {"network": f"{name} {entry.model}".strip(), "data": entry.dataset}
+        | stored_weights.describe(stored_weights.evaluate(entry, choose_device("auto")))
+        for name, entry in stored.items()
+    ]
+    for heading in rows[0]:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)
+
+
+def explain(
+    run_id: RunId,
+    images: Annotated[int, typer.Option(min=1, max=50, help="how many to show")] = 8,
+    weights: Weights = WhichWeights.best,
+) -> None:
+    """Show where teacher and student look (Grad-CAM)."""
+    paths = _fetch_weights(run_id, None, weights)
+    from dashboards import heat_maps
+    from switokd import explain as grad_cam
+    from switokd import run_files, tracking
+    from switokd.lock import writable
+    from switokd.train import choose_device
+    from switokd.weights import read_weights
+
+    stored = {name: read_weights(path) for name, path in paths.items()}
+    explanation = grad_cam.explain(stored, images, choose_device("auto"))
+    names = {name: f"{name} {model}" for name, model in explanation.models.items()}
+    overlays = heat_maps.overlay_figure(
+        explanation.images, explanation.maps, names, explanation.classes
+    )
+    surfaces = heat_maps.surface_figure(explanation.maps, names, explanation.classes)
+    numbers = explanation.numbers()
+    folder = writable(Path("runs")) / "explain" / run_id
+    files = {
+        "heat_maps.png": heat_maps.png(overlays),
+        "surfaces.html": heat_maps.surface_page(surfaces).encode(),
+        "heat_maps.npz": explanation.arrays(),
+        "agreement.json": json.dumps(numbers, indent=2).encode(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    run_files.log_files(run_id, [folder / name for name in files], tracking.EXPLAIN_FOLDER)
+    for name, value in numbers.items():
+        console.print(f"{name:28} {value:.4g}", highlight=False)
+    console.print(f"in the run's artifacts and in {folder}", highlight=False, soft_wrap=True)
+
+
+def export(
+    run_id: RunId,
+    network: Network = None,
+    weights: Weights = WhichWeights.best,
+) -> None:
+    """Log trained networks to their run as MLflow models."""
+    paths = _fetch_weights(run_id, network, weights)
+    from switokd import run_files, tracking
+    from switokd.export import save_model
+    from switokd.lock import writable
+    from switokd.weights import read_weights
+
+    for name, path in paths.items():
+        folder = writable(Path("runs")) / "export" / run_id / name
+        save_model(read_weights(path), folder)
+        run_files.log_folder(run_id, folder, f"{tracking.MODELS_FOLDER}/{name}")
+        address = f"runs:/{run_id}/{tracking.MODELS_FOLDER}/{name}"
+        console.print(f"{name}  {address}", highlight=False, soft_wrap=True)
+    console.print("read one: mlflow.pytorch.load_model(ADDRESS)", highlight=False)
+
+
+def _fetch_weights(run_id: str, network: str | None, weights: WhichWeights) -> dict[str, Path]:
+    from switokd import run_files, tracking
+    from switokd.store_address import StoreError, check_answers
+
+    try:
+        # asked first: MLflow would create a SQLite file that is not there
+        check_answers(tracking.default_uri())
+    except StoreError as error:
+        raise SpecError(f"{run_id!r} is no file, and {error}") from None
+    return run_files.fetch_weights(run_id, network, weights.value)
