@@ -1,135 +1,51 @@
 """The experiment file: YAML in, frozen trials out.
 
 `load_experiment` reads and checks a file; `Experiment.trials` expands it. A list where the recipe
-or a method takes a single value is one more axis of the sweep.
+or a method takes a single value is one more axis of the sweep. With a search over a space, trials
+are points of the space, each within one cell of the grid.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, Strict, ValidationError, field_validator, model_validator
 
-from switokd.data import DATASETS, describe
-from switokd.data.source import StreamSource
-from switokd.methods.settings import SETTINGS, resolve_settings
-from switokd.models import MODELS
-from switokd.spec import (
-    MethodSpec,
-    Name,
-    NetworkSpec,
-    Optimization,
-    Recipe,
-    Resources,
-    Seed,
-    Temperature,
-    TrialSpec,
+from switokd.data import describe
+from switokd.entries import (
+    Cohort,
+    DatasetEntry,
+    FileRecipe,
+    expand_axes,
+    in_short,
+    method_choices,
 )
-from switokd.validation import (
-    FieldError,
-    Frozen,
-    Location,
-    SpecError,
-    Text,
-    field_error,
-    known_name,
-    shown,
-)
+from switokd.search import Search, SearchPoint, known_keys, metric_problem
+from switokd.spec import MethodSpec, Name, Recipe, Resources, Seed, Temperature, TrialSpec
+from switokd.validation import FieldError, Frozen, SpecError, field_error, known_name
 from switokd.yaml_file import apply_override, read_mapping
-
-# these take a list as their single value: there, an axis is a list of lists
-LIST_VALUED = frozenset({"milestones"})
 
 SMOKE_EPOCHS = 2
 SMOKE_BATCH = 8
+SMOKE_POINTS = 2
+# points drawn before any result can guide the choice, as many as Optuna's sampler wants
+FIRST_POINTS = 10
+# a space that gives no new point so often in a row has no more of them
+DRAWS_IN_VAIN = 1000
 
 
-class FileRecipe(Recipe, Optimization):
-    """A recipe as written in a file: with the networks' default optimizer settings."""
+@dataclass(frozen=True)
+class Candidate:
+    """A point of a search within a cell of the experiment's grid, and the trial that it makes."""
 
-    @model_validator(mode="after")
-    def _momentum_where_there_is_one_to_set(self) -> FileRecipe:
-        if self.optimizer == "adam" and "momentum" in self.model_fields_set:
-            raise FieldError((("momentum",), f"adam has no such setting (found {self.momentum:g})"))
-        return self
-
-
-class NetworkEntry(NetworkSpec):
-    """A network as written in a file: what it does not set, the recipe does."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, data: Any) -> Any:
-        return _with_name("model", "network", MODELS, data)
-
-    def resolve(self, recipe: FileRecipe) -> NetworkSpec:
-        """This network with the recipe's settings where it has none of its own."""
-        defaults = {name: getattr(recipe, name) for name in Optimization.model_fields}
-        own = {name: getattr(self, name) for name in self.model_fields_set}
-        settings = defaults | own
-        if settings["optimizer"] == "adam":
-            settings["momentum"] = 0.0
-        return NetworkSpec(**settings)
-
-
-class Cohort(Frozen):
-    """Networks trained together: at least one teacher and one student."""
-
-    teachers: Annotated[tuple[NetworkEntry, ...], Field(min_length=1)]
-    students: Annotated[tuple[NetworkEntry, ...], Field(min_length=1)]
-
-    def resolve(self, recipe: FileRecipe) -> dict[str, NetworkSpec]:
-        """The networks by their names T1.., S1.., teachers first."""
-        sides = {"T": self.teachers, "S": self.students}
-        return {
-            f"{letter}{number}": entry.resolve(recipe)
-            for letter, side in sides.items()
-            for number, entry in enumerate(side, start=1)
-        }
-
-    def entries(self) -> Iterator[tuple[Location, NetworkEntry]]:
-        """Every network with its place in the cohort."""
-        for side in ("teachers", "students"):
-            for position, entry in enumerate(getattr(self, side)):
-                yield (side, position), entry
-
-
-class DatasetEntry(Frozen):
-    """A data set by name; `path` for the sets that a user brings."""
-
-    name: Text
-    path: Text | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, data: Any) -> Any:
-        return _with_name("name", "dataset", DATASETS, data)
-
-    @field_validator("name")
-    @classmethod
-    def _known_dataset(cls, name: str) -> str:
-        known_name("dataset", name, DATASETS)
-        return name
-
-    @model_validator(mode="after")
-    def _path_where_there_is_one_to_give(self) -> DatasetEntry:
-        source = describe(self.name)
-        if self.path is not None and not isinstance(source, StreamSource):
-            raise FieldError(
-                (("path",), f"{self.name} has none: it is read from the folder $SWITOKD_DATA")
-            )
-        if self.path is None and source.nominal_classes is None:
-            raise FieldError(
-                (
-                    ("path",),
-                    f"is required for {self.name}: a folder of class folders, or a packed LMDB",
-                )
-            )
-        return self
+    trial: TrialSpec
+    cell: int
+    point: SearchPoint
 
 
 class Experiment(Frozen):
@@ -143,6 +59,7 @@ class Experiment(Frozen):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     recipe: Annotated[tuple[FileRecipe, ...], Field(min_length=1)]
     resources: Resources = Resources()
+    search: Search = Search()
     smoke: Annotated[bool, Strict()] = False
 
     @field_validator("recipe", mode="before")
@@ -163,7 +80,7 @@ class Experiment(Frozen):
         choices, problems = [], []
         for position, entry in enumerate(methods):
             try:
-                choices += _method_choices(entry)
+                choices += method_choices(entry)
             except FieldError as error:
                 problems += [((position, *place), text) for place, text in error.problems]
             except SpecError as error:
@@ -177,7 +94,7 @@ class Experiment(Frozen):
     def _no_duplicates(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         for position, value in enumerate(values):
             if value in values[:position]:
-                raise SpecError(f"{_in_short(value)} is there twice")
+                raise SpecError(f"{in_short(value)} is there twice")
         return values
 
     @model_validator(mode="after")
@@ -204,14 +121,35 @@ class Experiment(Frozen):
             small = {"epochs": SMOKE_EPOCHS, "batch_size": SMOKE_BATCH, "warmup_epochs": 0}
             milestones = recipe.milestones[:1] and (SMOKE_EPOCHS,)
             recipes.append(recipe.model_copy(update=small | {"milestones": milestones}))
-        return self.model_copy(
-            update={"name": f"{self.name}-smoke", "seeds": self.seeds[:1]}
-            | {"recipe": tuple(dict.fromkeys(recipes))}
+        few = min(SMOKE_POINTS, self.search.trials or SMOKE_POINTS) if self.search.draws else None
+        search = {"trials": few, "grace_epochs": 1, "perturbation_epochs": 1}
+        return self._with(
+            name=f"{self.name}-smoke",
+            seeds=self.seeds[:1],
+            recipe=tuple(dict.fromkeys(recipes)),
+            search=self.search.model_copy(update=search),
         )
+
+    def _with(self, **changes: Any) -> Experiment:
+        # pydantic's own copy would take along what is cached here
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        given = self.model_fields_set | changes.keys()
+        return type(self).model_construct(given, **fields | changes)
 
     @cached_property
     def trials(self) -> tuple[TrialSpec, ...]:
-        """Every trial once, in the file's order, the seeds innermost."""
+        """Every trial once that is known before any is trained.
+
+        Of a grid all, in the file's order, the seeds innermost; of a random search all; of a
+        guided one the first ones.
+        """
+        if self.search.algorithm == "grid":
+            return self._grid
+        drawn = tuple(candidate.trial for candidate in self.points.values())
+        return drawn[:FIRST_POINTS] if self.search.algorithm == "tpe" else drawn
+
+    @cached_property
+    def _grid(self) -> tuple[TrialSpec, ...]:
         choices = itertools.product(
             self.recipe, self.cohorts, self.methods, self.temperatures, self.seeds
         )
@@ -222,6 +160,131 @@ class Experiment(Frozen):
         )
         # vanilla networks are shared by cohorts, and some methods have no temperature
         return tuple({trial.trial_id: trial for trial in trials}.values())
+
+    @cached_property
+    def cells(self) -> tuple[Experiment, ...]:
+        """The cells of a search's grid, each an experiment of one cohort, method and so on.
+
+        What the space searches makes no cells.
+        """
+        cells: dict[str, Experiment] = {}
+        corner = {key: self.search.extremes(key)[0] for key in self.search.space}
+        for cell in self._choices():
+            cells.setdefault(cell.at(corner).trial_id, cell)
+        return tuple(cells.values())
+
+    def _choices(self) -> Iterator[Experiment]:
+        for recipe, cohort, method, temperature in itertools.product(
+            self.recipe, self.cohorts, self.methods, self.temperatures
+        ):
+            yield self._with(
+                recipe=(recipe,),
+                cohorts=(cohort,),
+                methods=(method,),
+                temperatures=(temperature,),
+                search=Search(),
+            )
+
+    @cached_property
+    def points(self) -> dict[str, Candidate]:
+        """As many random points of the search as it has trials, by trial id. Raises FieldError."""
+        asked = self.search.trials or 0
+        points: dict[str, Candidate] = {}
+        in_vain = 0
+        for cell, point in self.search.draw(len(self.cells)):
+            try:
+                trial = self.cells[cell].at(point)
+            except FieldError as error:
+                problem = f"its point {point} is no trial: {error}"
+                raise FieldError((("search", "space"), problem)) from None
+            in_vain = in_vain + 1 if trial.trial_id in points else 0
+            points.setdefault(trial.trial_id, Candidate(trial, cell, point))
+            if len(points) == asked:
+                break
+            if in_vain == DRAWS_IN_VAIN:
+                problem = f"must be at most {len(points)}, which is all that the space has"
+                raise FieldError((("search", "trials"), f"{problem} (found {asked})"))
+        return points
+
+    def at(self, point: SearchPoint) -> TrialSpec:
+        """The trial of a point in this experiment of one cell. Raises FieldError."""
+        data = self.model_dump(exclude_unset=True, exclude={"search", "smoke"})
+        data["recipe"], method = dict(data["recipe"][0]), self.methods[0]
+        data["methods"] = [{method.name: dict(method.settings)}]
+        for key, value in point.items():
+            group, _, name = key.partition(".")
+            if group == "temperature":
+                data["temperatures"] = [value]
+            elif group == "recipe":
+                data["recipe"][name] = value
+            elif group == "method":
+                data["methods"][0][method.name][name] = value
+            else:
+                side = "teachers" if group.startswith("T") else "students"
+                data["cohorts"][0][side][int(group[1:]) - 1][name] = value
+        try:
+            changed = type(self).model_validate(data)
+        except ValidationError as error:
+            raise field_error(error) from None
+        (trial,) = changed._with(smoke=self.smoke)._grid
+        return trial
+
+    @model_validator(mode="after")
+    def _search_is_possible(self) -> Experiment:
+        search = self.search
+        if search.scheduler != "none":
+            for recipe in self.recipe:
+                if search.grace_epochs >= recipe.epochs:
+                    problem = f"must be below epochs = {recipe.epochs}"
+                    problem += f" (found {search.grace_epochs})"
+                    raise FieldError((("search", "grace_epochs"), problem))
+        if search.draws:
+            self._check_what_is_searched()
+        if search.draws or search.scheduler != "none":
+            for trial in self.trials:
+                if (unfit := metric_problem(search, trial)) is not None:
+                    raise FieldError((("search", "metric"), unfit))
+        return self
+
+    def _check_what_is_searched(self) -> None:
+        if len(self.seeds) > 1:
+            problem = (
+                "must be one in a search, which compares settings; compare the best of them over "
+                f"several seeds in a grid (found {list(self.seeds)})"
+            )
+            raise FieldError((("seeds",), problem))
+        for number, method in enumerate(self.methods):
+            if not method.resolved.trains_together:
+                problem = f"{method.name} trains each network in a trial of its own: use a grid"
+                raise FieldError((("methods", number), problem))
+        for key in self.search.space:
+            self._check_key(key)
+        if self.search.scheduler == "pbt" and len(self.cells) > 1:
+            problem = "pbt needs one population: a single cohort, method, temperature and recipe"
+            problem += f" (found {len(self.cells)} combinations)"
+            raise FieldError((("search", "scheduler"), problem))
+        _ = self.points
+
+    def _check_key(self, key: str) -> None:
+        """That a key of the space is one of every cell, with values that it may have."""
+        changes = False
+        for cell in self._choices():
+            method, cohort = cell.methods[0], cell.cohorts[0]
+            try:
+                known_name("key", key, known_keys(cohort.resolve(cell.recipe[0]), method.settings))
+            except SpecError as error:
+                problem = f"{error}; asked of {in_short(cohort)} by {method.variant}"
+                raise FieldError((("search", "space"), problem)) from None
+            ids = set()
+            for value in self.search.extremes(key):
+                try:
+                    ids.add(cell.at({key: value}).trial_id)
+                except FieldError as error:
+                    told = "; ".join(text for _, text in error.problems)
+                    raise FieldError((("search", "space", key), told)) from None
+            changes = changes or len(ids) > 1
+        if not changes and len(self.search.extremes(key)) > 1:
+            raise FieldError((("search", "space", key), "changes no trial"))
 
     def _resolve(
         self,
@@ -252,63 +315,6 @@ class Experiment(Frozen):
                 recipe=Recipe(**shared),
                 resources=self.resources,
             )
-
-
-def expand_axes(mapping: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every choice of one value for each key that has a list where a single value belongs."""
-    axes = []
-    for key, value in mapping.items():
-        is_axis = isinstance(value, list)
-        if is_axis and key in LIST_VALUED:
-            is_axis = any(isinstance(element, list) for element in value)
-        if is_axis and not value:
-            raise FieldError(((key,), "must have at least one element (found [])"))
-        for position, element in enumerate(value if is_axis else ()):
-            if element in value[:position]:
-                raise FieldError(((key,), f"{shown(element)} is there twice"))
-        axes.append([(key, element) for element in (value if is_axis else [value])])
-    return [dict(choice) for choice in itertools.product(*axes)]
-
-
-def _with_name(key: str, kind: str, known: Iterable[str], data: Any) -> Any:
-    """What a name alone stands for: a mapping with the one key."""
-    if isinstance(data, str):
-        known_name(kind, data, known)
-        return {key: data}
-    if not isinstance(data, dict | Frozen):
-        raise ValueError(f"must be the name of a {kind}, or a mapping with {key!r}")
-    return data
-
-
-def _in_short(value: Any) -> str:
-    if isinstance(value, MethodSpec):
-        return value.variant
-    if isinstance(value, Cohort):
-        sides = (value.teachers, value.students)
-        return ">".join("+".join(entry.model for entry in side) for side in sides)
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _method_choices(entry: Any) -> list[MethodSpec]:
-    """`switokd` or `{switokd: {threshold: [adaptive, 0.6]}}` as one spec per choice."""
-    if isinstance(entry, str):
-        entry = {entry: None}
-    if not isinstance(entry, dict) or len(entry) != 1:
-        raise SpecError(
-            f"must be the name of a method, or one name with its settings (found {shown(entry)})"
-        )
-    ((name, settings),) = entry.items()
-    known_name("method", name, SETTINGS)
-    if settings is not None and not isinstance(settings, dict):
-        raise FieldError(((name,), f"must be a mapping of settings (found {shown(settings)})"))
-    try:
-        choices = expand_axes(settings or {})
-    except FieldError as error:
-        raise FieldError(*(((name, *place), text) for place, text in error.problems)) from None
-    return [
-        MethodSpec.model_construct(name=name, settings=resolve_settings(name, choice).model_dump())
-        for choice in choices
-    ]
 
 
 def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # the metrics that a trial has at its end alone
 SUMMARY_METRICS = {
     *("train_seconds", "best_val_top1", "last_val_top1", "expert_share"),
-    *("test_top1", "test_top1_best"),
+    *("test_top1", "test_top1_best", "peak_memory_mib"),
 }
 
 

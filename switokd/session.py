@@ -7,27 +7,29 @@ and at the end `timeline.parquet`, `spec.yaml` and `weights/`.
 from __future__ import annotations
 
 import contextlib
-import io
+import json
 import logging
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
-import yaml
-from torch import Tensor, nn
+from torch import nn
 
-from switokd import metrics, tracking
-from switokd.checkpoint import CheckpointFolder, write_durably
+from switokd import metrics, results, tracking
+from switokd.checkpoint import CheckpointFolder
+from switokd.continuation import carried_on, first_difference
 from switokd.data import DataError
 from switokd.environment import library_versions
 from switokd.lock import FileLock
+from switokd.memory import PeakMemory
 from switokd.outbox import Outbox, Point
+from switokd.population import take_over
 from switokd.spec import TrialSpec
 from switokd.timeline import DivergedError
 from switokd.tracking import TrialTracker
@@ -57,6 +59,16 @@ def trial_folder(runs: Path, experiment: str, trial_id: str) -> Path:
     return runs.absolute() / experiment / "trials" / trial_id
 
 
+def checkpoint_folder(
+    trial: TrialSpec, runs: Path, trial_id: str | None = None
+) -> CheckpointFolder:
+    """The checkpoints of a trial, or of the one with `trial_id` beside it."""
+    trial_id = trial_id or trial.trial_id
+    if trial.resources.storage is not None:
+        return CheckpointFolder(trial.resources.storage, trial.experiment, trial_id)
+    return CheckpointFolder(trial_folder(runs, trial.experiment, trial_id), "checkpoints")
+
+
 class TrialSession:
     """A trial in progress; a context manager that ends the trial's run as the block ended.
 
@@ -71,44 +83,93 @@ class TrialSession:
         runs: Path = Path("runs"),
         tracker: TrialTracker | None = None,
         threads: int | None = None,
+        continues: Sequence[str] = (),
     ) -> None:
+        """`continues`: shorter forms of the trial (`continuation.shorter_trials`), by their ids."""
         self.trial = trial
+        self._runs = runs
         self.folder = trial_folder(runs, trial.experiment, trial.trial_id)
         self.tracker = tracker
         self.stop_requested = False
         # where nothing is tracked the points only wait: a later session may send them
         self._outbox = tracker.outbox if tracker else Outbox(lambda batch: None, 1, "no store")
-        self._checkpoints = CheckpointFolder(self.folder / "checkpoints")
+        self.checkpoints = checkpoint_folder(trial, runs)
         self._tracked_step = 0
         self._last_top1: dict[str, float] = {}
         self._summary: dict[str, float] = {}
+        self._history: list[Point] = []
+        self._stopped: str | None = None
+        self._changes: list[dict[str, Any]] = []
+        self._continued_from: str | None = None
         self._files: list[tuple[Path, str | None]] = []
         self._saved_at = time.monotonic()
         self._held = contextlib.ExitStack()
         self._held.enter_context(FileLock(self.folder / "lock", f"trial {trial.trial_id}"))
         try:
-            state = self._checkpoints.latest()
+            state = self.checkpoints.latest()
+            self._continued_from = state["continued_from"] if state else None
+            shorter = None if state else self._shorter(continues)
+            before = state or shorter or {}
             # threads change the order of sums: a resumed trial keeps those it began with
-            self.threads: int = state["threads"] if state else threads or os.cpu_count() or 1
+            self.threads: int = before.get("threads") or threads or os.cpu_count() or 1
             torch.set_num_threads(self.threads)
             device = choose_device(trial.resources.gpus)
             if tracker is not None:
-                tracker.begin(str(device), self.threads)
-            self.trainer: Trainer = build_trainer(trial, device)
-            self._held.callback(self.trainer.data.close)
+                tracker.begin(str(device), self.threads, self._continued_from)
+            self._in_force = trial
+            if state and state["changes"]:
+                self._in_force = TrialSpec.model_validate_json(state["in_force"])
+            self._memory = PeakMemory(device)
+            self.trainer: Trainer = build_trainer(self._in_force, device)
+            self._held.callback(lambda: self.trainer.data.close())
             if state:
                 self._resume(state)
+            elif shorter:
+                self._carry_on(shorter)
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
 
+    @property
+    def done(self) -> bool:
+        """Whether the trial has trained its last epoch, be it that it was told to end with it."""
+        at_an_end = self.trainer.epoch > 0 and self.trainer.step_in_epoch == 0
+        return self.trainer.done or (self._stopped is not None and at_an_end)
+
+    def stop_early(self, why: str) -> None:
+        """Let this epoch be the trial's last, or the one before where that has just ended."""
+        self._stopped = why
+
+    def take_over(self, donor: str, changed: TrialSpec, values: dict[str, float]) -> None:
+        """Go on from the networks of trial `donor` under the settings of `changed`.
+
+        `values` are the settings that a search changes, by their keys; they are tracked from here
+        on. For the end of an epoch.
+        """
+        state = checkpoint_folder(self.trial, self._runs, donor).latest()
+        if state is None:
+            log.warning("trial %s has no checkpoint yet: nothing is taken over from it", donor)
+            return
+        self.trainer = take_over(self.trainer, state["trainer"], changed)
+        self._in_force = changed
+        epoch = self.trainer.epoch
+        self._changes.append({"epoch": epoch, "donor": donor, "values": values})
+        tracked = {metrics.metric("pbt", key): value for key, value in values.items()}
+        self._outbox.add(metrics.points(tracked, epoch))
+        self._checkpoint_or_warn()
+
+    @property
+    def changed_values(self) -> dict[str, float] | None:
+        """The settings in force, where they are no longer those that the trial began with."""
+        return self._changes[-1]["values"] if self._changes else None
+
     def epochs(self) -> Iterator[EpochReport]:
         """The remaining epochs, each when it is trained; ends early where a stop is requested."""
-        while not self.trainer.done and not self.stop_requested:
+        while not self.done and not self.stop_requested:
             report = self.advance()
             if report is not None:
                 yield report
-        if not self.trainer.done:
+        if not self.done:
             self._checkpoint_or_warn()
 
     def advance(self, seconds: float | None = None) -> EpochReport | None:
@@ -123,8 +184,10 @@ class TrialSession:
         report = self.trainer.run_epoch(go_on)
         if report is not None:
             self._last_top1 = {name: scores.top1 for name, scores in report.scores.items()}
-            self._outbox.add(metrics.points(metrics.epoch_values(report), report.epoch))
-            if not self.trainer.done:
+            points = metrics.points(metrics.epoch_values(report), report.epoch)
+            self._history += points
+            self._outbox.add(points)
+            if not self.done:
                 self._checkpoint_if_due()
         return report
 
@@ -134,36 +197,44 @@ class TrialSession:
         Raises TrackingError where the store stays silent for `patience_seconds`, OSError where the
         disk refuses. It can then be called again, also by a later process: nothing doubles.
         """
-        assert self.trainer.done, "a trial is finished after its last epoch"
+        assert self.done, "a trial is finished after its last epoch"
         if not self._summary:
-            summary = self._summarise()
+            summary = results.summarise(self.trial, self.trainer, self._last_top1)
+            summary |= self._memory.metrics()
             self._outbox.add(metrics.points(summary, self.trainer.epoch))
             self._summary = summary
             self.checkpoint()
         if not self._files:
-            self._files = self._write_files()
+            self._files = results.write_files(self.trial, self.trainer, self._summary, self.folder)
         run_id = None
         if self.tracker is not None:
-            run_id = self.tracker.finish(self._files, patience_seconds, self._why_stopped())
-        self._checkpoints.prune(1)
+            run_id = self.tracker.finish(self._files, patience_seconds, self._outcome())
+        self.checkpoints.prune(1)
         return TrialResult(
             self.trial.trial_id, self.folder, self._summary, self.trainer.networks, run_id
         )
 
-    def _why_stopped(self) -> str | None:
+    @property
+    def why_stopped(self) -> str | None:
+        """Which epoch was the last and why, where it was not the recipe's."""
         if self.trainer.epoch >= self.trainer.epochs:
             return None
-        return f"epoch {self.trainer.epoch}: none better in {self.trainer.patience}"
+        why = self._stopped or f"none better in {self.trainer.patience}"
+        return f"epoch {self.trainer.epoch}: {why}"
+
+    def _outcome(self) -> dict[str, str]:
+        tags = {} if self.why_stopped is None else {tracking.STOPPED: self.why_stopped}
+        return tags | ({tracking.CHANGES: json.dumps(self._changes)} if self._changes else {})
 
     def checkpoint(self) -> None:
         """Save everything durably; from then on its points may be sent."""
         step = self.trainer.step
         windows = self.trainer.timeline.windows(
-            self.trainer.total_steps, self._tracked_step, ended=self.trainer.done
+            self.trainer.total_steps, self._tracked_step, ended=self.done
         )
         self._outbox.add(metrics.window_points(windows))
         self._tracked_step = step
-        self._checkpoints.save(
+        self.checkpoints.save(
             step,
             {
                 "trainer": self.trainer.state_dict(),
@@ -171,6 +242,12 @@ class TrialSession:
                 "tracked_step": step,
                 "last_top1": self._last_top1,
                 "summary": self._summary,
+                "history": [tuple(point) for point in self._history],
+                "peak_memory": self._memory.mib(),
+                "continued_from": self._continued_from,
+                "stopped": self._stopped,
+                "changes": self._changes,
+                "in_force": self._in_force.model_dump_json(),
                 "outbox": [tuple(point) for point in self._outbox.waiting()],
                 "versions": library_versions(),
             },
@@ -198,78 +275,40 @@ class TrialSession:
         self._tracked_step = state["tracked_step"]
         self._last_top1 = state["last_top1"]
         self._summary = state["summary"]
+        self._history = [Point(*values) for values in state["history"]]
+        self._memory.earlier_mib = state["peak_memory"]
+        self._stopped = state["stopped"]
+        self._changes = state["changes"]
         self._outbox.add(Point(*values) for values in state["outbox"])
         self._outbox.release()
 
-    def _summarise(self) -> dict[str, float]:
-        trainer, metric = self.trainer, metrics.metric
-        summary = {"train_seconds": trainer.train_seconds}
-        for name in trainer.networks:
-            summary[metric("best_val_top1", name)] = trainer.best[name].top1
-            summary[metric("last_val_top1", name)] = self._last_top1[name]
-        for link in trainer.timeline.links:
-            summary[metric("expert_share", *link)] = trainer.timeline.expert_share(link)
-        if self.trial.recipe.holdout:
-            summary |= self._test_scores()
-        return summary
+    def _shorter(self, continues: Sequence[str]) -> dict[str, Any] | None:
+        """The state of the first shorter trial that this one can go on from."""
+        for trial_id in continues:
+            state = checkpoint_folder(self.trial, self._runs, trial_id).latest()
+            if state is None or state["changes"]:
+                log.warning("trial %s left no checkpoint to go on from", trial_id)
+                continue
+            difference = first_difference(
+                TrialSpec.model_validate_json(state["in_force"]),
+                self.trial,
+                state["trainer"]["epoch"],
+            )
+            if difference is None:
+                self._continued_from = trial_id
+                return state
+            log.warning("from the first step, and not from trial %s: %s", trial_id, difference)
+        return None
 
-    def _test_scores(self) -> dict[str, float]:
-        """The test set, looked at once: with the last weights and those of the best epoch."""
-        trainer = self.trainer
-        values: dict[str, float] = {}
-        last = {name: _copies(network) for name, network in trainer.networks.items()}
-        best = {name: trainer.best[name].weights for name in trainer.networks}
-        for quantity, weights in (("test_top1_best", best), ("test_top1", last)):
-            for name, network in trainer.networks.items():
-                network.load_state_dict(weights[name])
-            scores, _ = trainer.evaluate("test")
-            values |= {metrics.metric(quantity, name): s.top1 for name, s in scores.items()}
-        return values
-
-    def _write_files(self) -> list[tuple[Path, str | None]]:
-        """The artifacts: each file and its folder in the run."""
-        spec_file = self.folder / tracking.SPEC_FILE
-        spec = yaml.safe_dump(self.trial.model_dump(mode="json"), sort_keys=False)
-        write_durably(spec_file, spec.encode())
-        files: list[tuple[Path, str | None]] = [(spec_file, None)]
-        if self.trainer.timeline.links:
-            timeline = self.folder / tracking.TIMELINE_FILE
-            self.trainer.timeline.write_parquet(timeline, self.trainer.data.steps_per_epoch)
-            files.append((timeline, None))
-        weights_folder = self.folder / tracking.WEIGHTS_FOLDER
-        weights_folder.mkdir(exist_ok=True)
-        for name, network in self.trainer.networks.items():
-            best = self.trainer.best[name]
-            last_top1 = self._summary[metrics.metric("last_val_top1", name)]
-            for which, epoch, top1, weights in (
-                ("last", self.trainer.epoch, last_top1, _copies(network)),
-                ("best", best.epoch, best.top1, best.weights),
-            ):
-                path = weights_folder / f"{name}-{which}.pt"
-                # through memory: torch reports a full disk as an error of its own making
-                content = io.BytesIO()
-                torch.save(self._weights_file(name, epoch, top1, weights), content)
-                path.write_bytes(content.getbuffer())
-                files.append((path, tracking.WEIGHTS_FOLDER))
-        return files
-
-    def _weights_file(
-        self, name: str, epoch: int, top1: float, weights: dict[str, Tensor]
-    ) -> dict[str, Any]:
-        """A weights file that `switokd evaluate` understands alone; its keys are the authors'."""
-        return {
-            "state_dict": weights,
-            "best_acc": top1,
-            "epoch": epoch,
-            "network": name,
-            "model": self.trial.networks[name].model,
-            "num_classes": self.trainer.data.num_classes,
-            "dataset": self.trial.dataset,
-            "dataset_path": self.trial.dataset_path,
-            "stand_in": self.trial.stand_in,
-            "image_size": self.trial.recipe.image_size,
-            "precision": self.trial.recipe.precision,
-        }
+    def _carry_on(self, shorter: dict[str, Any]) -> None:
+        """Begin where a shorter trial ended, with all that it has recorded."""
+        state = shorter["trainer"]
+        self.trainer.load_state_dict(carried_on(self.trainer, state, state["epoch"]))
+        self._last_top1 = shorter["last_top1"]
+        self._history = [Point(*values) for values in shorter["history"]]
+        self._outbox.add(self._history)
+        # its windows are of another length: they are made anew from the whole timeline
+        self.checkpoint()
 
     def __enter__(self) -> TrialSession:
         return self
@@ -300,7 +339,3 @@ def failure_reason(error: BaseException) -> str:
     if isinstance(error, SpecError | DataError | DivergedError | OSError):
         return str(error)
     return "".join(traceback.format_exception(error))
-
-
-def _copies(network: nn.Module) -> dict[str, Tensor]:
-    return {key: value.to("cpu", copy=True) for key, value in network.state_dict().items()}

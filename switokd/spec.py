@@ -133,7 +133,7 @@ class MethodSpec(Frozen):
         return f"{self.name}({settings})" if settings else self.name
 
 
-def _cpus(value: Any) -> Any:
+def _auto_or_whole(value: Any) -> Any:
     # a union would answer a wrong value once per member; this answers it once
     if value == "auto" or (type(value) is int and value >= 1):
         return value
@@ -150,12 +150,27 @@ def _gpus(value: Any) -> Any:
 
 
 class Resources(Frozen):
-    """What a trial may take of the machine; none of it changes what is computed."""
+    """What a trial may take of the machine, and where it keeps its checkpoints.
 
-    cpus: Annotated[int | Literal["auto"], BeforeValidator(_cpus)] = "auto"
+    None of it changes what is computed. `trials_per_gpu: auto` measures a trial first; `storage` is
+    the address of a folder (`s3://bucket/path`) for the checkpoints, default beside the results.
+    """
+
+    cpus: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_whole)] = "auto"
     gpus: Annotated[float | Literal["auto"], BeforeValidator(_gpus)] = "auto"
+    trials_per_gpu: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_whole)] = 1
     max_concurrent: Annotated[Whole, Field(ge=1)] | None = None
     checkpoint_seconds: Annotated[Finite, Field(ge=0)] = 30.0
+    storage: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_share_a_gpu(self) -> Resources:
+        if self.trials_per_gpu != 1 and self.gpus != "auto":
+            raise _at(
+                "trials_per_gpu",
+                f"says how gpus are shared; gpus must then be 'auto' (found {self.gpus})",
+            )
+        return self
 
 
 class TrialSpec(Frozen):

@@ -1,4 +1,4 @@
-"""Whether a tracking store answers, asked before MLflow is.
+"""A tracking store by its address: whether it answers, asked before MLflow is; SQLite's upkeep.
 
 MLflow itself would create a missing SQLite file, and would try a dead server again for minutes.
 """
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from switokd.validation import SpecError
 
 ANSWER_SECONDS = 5.0
+ANALYZED_ROWS = 20_000
 # the databases that MLflow writes to, and their usual ports
 DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -43,8 +44,20 @@ def is_local(uri: str) -> bool:
     return "://" not in uri or uri.startswith(("sqlite:", "file:"))
 
 
+def refuse_password(uri: str) -> None:
+    """Raise StoreError for an address with a password: addresses go into messages and files."""
+    parts = urlsplit(uri)
+    if parts.password is not None:
+        raise StoreError(
+            f"MLFLOW_TRACKING_URI holds the password of {parts.username!r} at {parts.hostname}, "
+            "and addresses are printed: leave it out there and set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD (a server) or PGPASSWORD (PostgreSQL)"
+        )
+
+
 def check_writable(uri: str) -> None:
     """Raise StoreError where a store can neither be written nor made; a SQLite file is made."""
+    refuse_password(uri)
     path = sqlite_path(uri)
     if path is None:
         check_answers(uri)
@@ -58,6 +71,7 @@ def check_writable(uri: str) -> None:
 
 def check_answers(uri: str) -> None:
     """Raise StoreError where nothing answers at the address."""
+    refuse_password(uri)
     parts = urlsplit(uri)
     path = sqlite_path(uri)
     if path is not None:
@@ -98,6 +112,23 @@ def check_sqlite(path: Path, uri: str) -> None:
             connection.execute("select count(*) from sqlite_master").fetchone()
     except sqlite3.Error as error:
         raise StoreError(f"{uri} is not a readable SQLite store: {error}") from error
+
+
+def update_statistics(uri: str) -> None:
+    """Let a SQLite store know its own contents; without, it reads histories by the wrong index.
+
+    A sample will do, of more rows than a run has points. Gives up quietly on a busy store.
+    """
+    path = sqlite_path(uri)
+    if path is None or not path.is_file():
+        return
+    try:
+        with closing(sqlite3.connect(path, timeout=ANSWER_SECONDS)) as connection:
+            connection.execute(f"PRAGMA analysis_limit={ANALYZED_ROWS}")
+            connection.execute("ANALYZE metrics")
+            connection.commit()
+    except sqlite3.Error:
+        return
 
 
 def check_server(uri: str) -> None:

@@ -7,11 +7,12 @@ are sent beside the training, from an outbox that outlives silences of the store
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,6 +47,9 @@ GIT_COMMIT = "switokd.git_commit"
 SWEEP = "switokd.sweep"
 FAILURE = "switokd.failure"
 STOPPED = "switokd.stopped"
+POINT = "switokd.point"
+CHANGES = "switokd.pbt"
+CONTINUED_FROM = "switokd.continued_from"
 DEVICE = "switokd.device"
 THREADS = "switokd.threads"
 HOST = "switokd.host"
@@ -57,11 +61,17 @@ TIMELINE_FILE = "timeline.parquet"
 SPEC_FILE = "spec.yaml"
 WEIGHTS_FOLDER = "weights"
 EXPLAIN_FOLDER = "explain"
+MODELS_FOLDER = "models"
 
 METRICS_PER_CALL = 1000
 LONGEST_REASON = 5000
 # MLflow's words for "no, and asking again will not help"; other errors may pass
-FINAL_ANSWERS = frozenset({"INVALID_PARAMETER_VALUE", "INVALID_STATE"})
+FINAL_ANSWERS = frozenset(
+    {
+        *("INVALID_PARAMETER_VALUE", "INVALID_STATE"),
+        *("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"),
+    }
+)
 
 
 class TrackingError(SpecError):
@@ -164,22 +174,21 @@ def find_runs(store: Store) -> dict[str, Any]:
     return runs
 
 
-def finished_ids(experiment: str) -> set[str]:
-    """The ids of an experiment's finished trials; makes neither store nor experiment.
+def existing_store(experiment: str) -> Store | None:
+    """The experiment where there is one; makes neither store nor experiment.
 
     Raises StoreError where there is a store that does not answer.
     """
     uri = default_uri()
     path = sqlite_path(uri)
     if path is not None and not path.exists():
-        return set()
+        return None
     check_answers(uri)
     with answering(uri):
         found = client(uri).get_experiment_by_name(experiment)
     if found is None or found.lifecycle_stage == "deleted":
-        return set()
-    runs = find_runs(Store(uri, str(found.experiment_id)))
-    return {trial_id for trial_id, run in runs.items() if run.info.status == "FINISHED"}
+        return None
+    return Store(uri, str(found.experiment_id))
 
 
 def _all_runs(store: Store, filter_string: str = "") -> Iterable[Any]:
@@ -252,30 +261,29 @@ def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
             client(store.uri).delete_run(run_id)
 
 
-def log_files(run_id: str, files: Sequence[Path], folder: str) -> None:
-    """Log files to a run that has ended. Raises TrackingError."""
-    uri = default_uri()
-    with answering(uri):
-        for path in files:
-            client(uri).log_artifact(run_id, str(path), folder)
-
-
 class TrialTracker:
     """The run of one trial, and the points that wait for it."""
 
-    def __init__(self, store: Store, trial: TrialSpec) -> None:
+    def __init__(
+        self, store: Store, trial: TrialSpec, point: Mapping[str, Any] | None = None
+    ) -> None:
         self._store = store
         self._trial = trial
-        self._tags = trial_tags(trial)
+        # of a search, by which a later one finds what has been tried
+        sampled = {} if point is None else {POINT: json.dumps(point, sort_keys=True)}
+        self._tags = trial_tags(trial) | sampled
         self._run_id: str | None = None
         self.outbox = Outbox(self._send, METRICS_PER_CALL, f"the tracking store {store.uri}")
 
-    def begin(self, device: str, threads: int) -> None:
+    def begin(self, device: str, threads: int, continued_from: str | None = None) -> None:
         """Find or create the run, and send; for the process that holds the trial's lock.
 
-        `device` and `threads` are what equal bits depend on beside the spec and the versions.
+        `device` and `threads` are what equal bits depend on beside the spec and the versions;
+        `continued_from` is the shorter trial whose epochs this one did not train again.
         """
         self._tags |= {DEVICE: device, THREADS: str(threads), HOST: socket.gethostname()}
+        if continued_from is not None:
+            self._tags[CONTINUED_FROM] = continued_from
         self.outbox.start()
 
     @property
@@ -287,11 +295,11 @@ class TrialTracker:
         self,
         files: Sequence[tuple[Path, str | None]],
         patience_seconds: float,
-        stopped: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> str:
         """Send everything, then the artifacts (file, folder), and mark the run FINISHED.
 
-        `stopped` says why the trial ended before its last epoch, where it did.
+        `tags` say what became of it: why it ended before its last epoch, where it did.
         Returns the run's id. Raises TrackingError where the store refuses, or stays silent for
         `patience_seconds`; all of it can be done again, by a later process too.
         """
@@ -307,8 +315,8 @@ class TrialTracker:
             mlflow_client, run_id = client(self._store.uri), self._ensure_run()
             for path, folder in files:
                 mlflow_client.log_artifact(run_id, str(path), folder)
-            if stopped is not None:
-                mlflow_client.set_tag(run_id, STOPPED, stopped)
+            for name, value in (tags or {}).items():
+                mlflow_client.set_tag(run_id, name, value)
             mlflow_client.set_terminated(run_id, "FINISHED")
             return run_id
 

@@ -57,7 +57,7 @@ def points(folder: Path) -> dict[tuple[str, int], float]:
     assert state is not None
     found = {(name, step): value for name, value, step, _ in state["outbox"]}
     assert len(found) == len(state["outbox"])
-    timed = ("images_per_second", "train_seconds")
+    timed = ("images_per_second", "train_seconds", "peak_memory_mib")
     return {key: value for key, value in found.items() if key[0] not in timed}
 
 
@@ -78,7 +78,7 @@ def assert_equal_results(result: TrialResult, undisturbed: TrialResult) -> None:
     )
     assert points(result.folder) == points(undisturbed.folder)
     for name, value in undisturbed.metrics.items():
-        assert name == "train_seconds" or result.metrics[name] == value
+        assert name in ("train_seconds", "peak_memory_mib") or result.metrics[name] == value
 
 
 def test_stopped_in_mid_epoch_it_goes_on_as_if_nothing_had_happened(
@@ -99,7 +99,7 @@ def test_a_requested_stop_leaves_a_checkpoint(tmp_path: Path) -> None:
     with TrialSession(trial(), runs=tmp_path, threads=1) as session:
         session.stop_requested = True
         assert not list(session.epochs())
-    assert CheckpointFolder(session.folder / "checkpoints").paths()
+    assert session.checkpoints.names()
 
 
 def test_a_damaged_newest_checkpoint_costs_an_interval_and_nothing_else(
@@ -108,7 +108,7 @@ def test_a_damaged_newest_checkpoint_costs_an_interval_and_nothing_else(
     for _ in range(2):
         with TrialSession(trial(), runs=tmp_path, threads=1) as session:
             session.advance(seconds=0.0)
-    newest = CheckpointFolder(session.folder / "checkpoints").paths()[0]
+    newest = session.folder / "checkpoints" / session.checkpoints.names()[0]
     newest.write_bytes(newest.read_bytes()[:-1])
     session = TrialSession(trial(), runs=tmp_path)
     assert session.trainer.step == 1
@@ -122,12 +122,12 @@ def test_a_full_disk_costs_checkpoints_but_no_training(
     spec = trial(resources={"checkpoint_seconds": 0.0})
     with TrialSession(spec, runs=tmp_path, threads=1) as session:
         session.advance(seconds=0.0)
-        saved = CheckpointFolder(session.folder / "checkpoints").paths()
+        saved = session.checkpoints.names()
         with files_limited_to(1000), caplog.at_level(logging.WARNING):
             assert session.advance() is not None
         assert session.trainer.epoch == 1
         assert "no checkpoint at step 2" in caplog.text
-        assert CheckpointFolder(session.folder / "checkpoints").paths() == saved
+        assert session.checkpoints.names() == saved
         session.advance()
         result = session.finish()
     assert_equal_results(result, undisturbed)
@@ -161,8 +161,8 @@ def test_a_diverged_trial_keeps_no_checkpoint_past_the_last_finite_step(tmp_path
         with pytest.raises(DivergedError) as error, session:
             for _ in session.epochs():
                 pass
-        for path in CheckpointFolder(session.folder / "checkpoints").paths():
-            assert int(path.name.split("-")[1]) < error.value.step
+        for name in session.checkpoints.names():
+            assert int(name.split("-")[1]) < error.value.step
 
 
 RUN = """
@@ -185,7 +185,7 @@ def test_kill_9_in_mid_epoch_and_resume_is_one_undisturbed_run(
     )
     checkpoints = CheckpointFolder(tmp_path / "session" / "trials" / spec.trial_id / "checkpoints")
     deadline = time.monotonic() + 90
-    while not checkpoints.paths() and time.monotonic() < deadline:
+    while not checkpoints.names() and time.monotonic() < deadline:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL

@@ -1,0 +1,93 @@
+"""More epochs of a trial that there is: which trial that is, and what of it can be carried on.
+
+A trial with more epochs is another trial, with an id and a run of its own. Where the shorter one's
+learning rates were those that the longer one has so far, training it from its first step would only
+repeat what is there: it starts from the shorter one's last checkpoint instead.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+
+from switokd.spec import TrialSpec
+from switokd.train import build_optimizer, build_schedule
+from switokd.trainer import Trainer
+
+# what a longer trial may have otherwise than the shorter one; the rates tell whether it may go on
+EPOCHS, MILESTONES = "recipe.epochs", "recipe.milestones"
+
+
+def shorter_trials(
+    trials: Iterable[TrialSpec], finished: Mapping[str, Mapping[str, str]]
+) -> dict[str, list[str]]:
+    """For each trial's id the finished trials that are it with fewer epochs, the longest first.
+
+    `finished`: params of runs (`TrialSpec.flattened`) by trial id. Trials that have none are left
+    out.
+    """
+    alike: dict[frozenset[tuple[str, str]], list[tuple[int, str]]] = {}
+    for trial_id, params in finished.items():
+        if params.get(EPOCHS, "").isdecimal():
+            alike.setdefault(_rest(params), []).append((int(params[EPOCHS]), trial_id))
+    found = {}
+    for trial in trials:
+        others = sorted(alike.get(_rest(trial.flattened()), []), reverse=True)
+        shorter = [trial_id for epochs, trial_id in others if epochs < trial.recipe.epochs]
+        if shorter:
+            found[trial.trial_id] = shorter
+    return found
+
+
+def _rest(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    return frozenset(item for item in params.items() if item[0] not in (EPOCHS, MILESTONES))
+
+
+def first_difference(shorter: TrialSpec, longer: TrialSpec, epochs: int) -> str | None:
+    """The first of so many epochs in which their learning rates differ, in words; or None."""
+    for name in longer.networks:
+        pairs = zip(learning_rates(shorter, name), learning_rates(longer, name), strict=False)
+        for epoch, (one, other) in enumerate(pairs, start=1):
+            if one != other and epoch <= epochs:
+                return f"epoch {epoch} of {name} had learning rate {one:g} and has {other:g} now"
+    return None
+
+
+def learning_rates(trial: TrialSpec, network: str) -> list[float]:
+    """The rate of each of a trial's epochs."""
+    weight = torch.nn.Linear(1, 1)
+    optimizer = build_optimizer(weight, trial.networks[network], torch.device("cpu"))
+    schedule = build_schedule(optimizer, trial.recipe)
+    rates = []
+    for _ in range(trial.recipe.epochs):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        skip_epochs([schedule], 1)
+    return rates
+
+
+def carried_on(trainer: Trainer, state: dict[str, Any], epoch: int) -> dict[str, Any]:
+    """Another trainer's `state` for `trainer`, a new one, whose own schedules have it at `epoch`.
+
+    A shorter trial's rate for its next epoch is not the longer one's where a milestone lies there.
+    """
+    skip_epochs(trainer.schedulers.values(), epoch)
+    optimizers = {}
+    for name, optimizer in trainer.optimizers.items():
+        groups = optimizer.state_dict()["param_groups"]
+        optimizers[name] = {"state": state["optimizers"][name]["state"], "param_groups": groups}
+    schedules = {name: schedule.state_dict() for name, schedule in trainer.schedulers.items()}
+    return state | {"optimizers": optimizers, "schedulers": schedules}
+
+
+def skip_epochs(schedules: Iterable[LRScheduler], epochs: int) -> None:
+    """Put learning rates where they are so many epochs later."""
+    with warnings.catch_warnings():
+        # no optimizer has stepped in between
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        for schedule in schedules:
+            for _ in range(epochs):
+                schedule.step()

@@ -1,0 +1,171 @@
+"""The entries of an experiment file: recipe, networks, cohorts, data set and methods as written.
+
+What an entry leaves out is resolved here; `switokd.experiment` puts the entries together.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from switokd.data import DATASETS, describe
+from switokd.data.source import StreamSource
+from switokd.methods.settings import SETTINGS, resolve_settings
+from switokd.models import MODELS
+from switokd.spec import MethodSpec, NetworkSpec, Optimization, Recipe
+from switokd.validation import (
+    FieldError,
+    Frozen,
+    Location,
+    SpecError,
+    Text,
+    known_name,
+    shown,
+)
+
+# these take a list as their single value: there, an axis is a list of lists
+LIST_VALUED = frozenset({"milestones"})
+
+
+class FileRecipe(Recipe, Optimization):
+    """A recipe as written in a file: with the networks' default optimizer settings."""
+
+    @model_validator(mode="after")
+    def _momentum_where_there_is_one_to_set(self) -> FileRecipe:
+        if self.optimizer == "adam" and "momentum" in self.model_fields_set:
+            raise FieldError((("momentum",), f"adam has no such setting (found {self.momentum:g})"))
+        return self
+
+
+class NetworkEntry(NetworkSpec):
+    """A network as written in a file: what it does not set, the recipe does."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, data: Any) -> Any:
+        return _with_name("model", "network", MODELS, data)
+
+    def resolve(self, recipe: FileRecipe) -> NetworkSpec:
+        """This network with the recipe's settings where it has none of its own."""
+        defaults = {name: getattr(recipe, name) for name in Optimization.model_fields}
+        own = {name: getattr(self, name) for name in self.model_fields_set}
+        settings = defaults | own
+        if settings["optimizer"] == "adam":
+            settings["momentum"] = 0.0
+        return NetworkSpec(**settings)
+
+
+class Cohort(Frozen):
+    """Networks trained together: at least one teacher and one student."""
+
+    teachers: Annotated[tuple[NetworkEntry, ...], Field(min_length=1)]
+    students: Annotated[tuple[NetworkEntry, ...], Field(min_length=1)]
+
+    def resolve(self, recipe: FileRecipe) -> dict[str, NetworkSpec]:
+        """The networks by their names T1.., S1.., teachers first."""
+        sides = {"T": self.teachers, "S": self.students}
+        return {
+            f"{letter}{number}": entry.resolve(recipe)
+            for letter, side in sides.items()
+            for number, entry in enumerate(side, start=1)
+        }
+
+    def entries(self) -> Iterator[tuple[Location, NetworkEntry]]:
+        """Every network with its place in the cohort."""
+        for side in ("teachers", "students"):
+            for position, entry in enumerate(getattr(self, side)):
+                yield (side, position), entry
+
+
+class DatasetEntry(Frozen):
+    """A data set by name; `path` for the sets that a user brings."""
+
+    name: Text
+    path: Text | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, data: Any) -> Any:
+        return _with_name("name", "dataset", DATASETS, data)
+
+    @field_validator("name")
+    @classmethod
+    def _known_dataset(cls, name: str) -> str:
+        known_name("dataset", name, DATASETS)
+        return name
+
+    @model_validator(mode="after")
+    def _path_where_there_is_one_to_give(self) -> DatasetEntry:
+        source = describe(self.name)
+        if self.path is not None and not isinstance(source, StreamSource):
+            raise FieldError(
+                (("path",), f"{self.name} has none: it is read from the folder $SWITOKD_DATA")
+            )
+        if self.path is None and source.nominal_classes is None:
+            raise FieldError(
+                (
+                    ("path",),
+                    f"is required for {self.name}: a folder of class folders, or a packed LMDB",
+                )
+            )
+        return self
+
+
+def expand_axes(mapping: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every choice of one value for each key that has a list where a single value belongs."""
+    axes = []
+    for key, value in mapping.items():
+        is_axis = isinstance(value, list)
+        if is_axis and key in LIST_VALUED:
+            is_axis = any(isinstance(element, list) for element in value)
+        if is_axis and not value:
+            raise FieldError(((key,), "must have at least one element (found [])"))
+        for position, element in enumerate(value if is_axis else ()):
+            if element in value[:position]:
+                raise FieldError(((key,), f"{shown(element)} is there twice"))
+        axes.append([(key, element) for element in (value if is_axis else [value])])
+    return [dict(choice) for choice in itertools.product(*axes)]
+
+
+def _with_name(key: str, kind: str, known: Iterable[str], data: Any) -> Any:
+    """What a name alone stands for: a mapping with the one key."""
+    if isinstance(data, str):
+        known_name(kind, data, known)
+        return {key: data}
+    if not isinstance(data, dict | Frozen):
+        raise ValueError(f"must be the name of a {kind}, or a mapping with {key!r}")
+    return data
+
+
+def in_short(value: Any) -> str:
+    if isinstance(value, MethodSpec):
+        return value.variant
+    if isinstance(value, Cohort):
+        sides = (value.teachers, value.students)
+        return ">".join("+".join(entry.model for entry in side) for side in sides)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def method_choices(entry: Any) -> list[MethodSpec]:
+    """`switokd` or `{switokd: {threshold: [adaptive, 0.6]}}` as one spec per choice."""
+    if isinstance(entry, str):
+        entry = {entry: None}
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise SpecError(
+            f"must be the name of a method, or one name with its settings (found {shown(entry)})"
+        )
+    ((name, settings),) = entry.items()
+    known_name("method", name, SETTINGS)
+    if settings is not None and not isinstance(settings, dict):
+        raise FieldError(((name,), f"must be a mapping of settings (found {shown(settings)})"))
+    try:
+        choices = expand_axes(settings or {})
+    except FieldError as error:
+        raise FieldError(*(((name, *place), text) for place, text in error.problems)) from None
+    return [
+        MethodSpec.model_construct(name=name, settings=resolve_settings(name, choice).model_dump())
+        for choice in choices
+    ]

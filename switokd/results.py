@@ -1,0 +1,91 @@
+"""What a finished trial leaves: its summary metrics, and its files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from switokd import tracking
+from switokd.metrics import metric
+from switokd.spec import TrialSpec
+from switokd.storage import write_durably
+from switokd.trainer import Trainer
+
+
+def summarise(trial: TrialSpec, trainer: Trainer, last_top1: dict[str, float]) -> dict[str, float]:
+    """The metrics of a trial as a whole, by name; `last_top1` in percent, by network."""
+    summary = {"train_seconds": trainer.train_seconds}
+    for name in trainer.networks:
+        summary[metric("best_val_top1", name)] = trainer.best[name].top1
+        summary[metric("last_val_top1", name)] = last_top1[name]
+    for link in trainer.timeline.links:
+        summary[metric("expert_share", *link)] = trainer.timeline.expert_share(link)
+    if trial.recipe.holdout:
+        summary |= _test_scores(trainer)
+    return summary
+
+
+def _test_scores(trainer: Trainer) -> dict[str, float]:
+    """The test set, looked at once: with the last weights and those of the best epoch."""
+    values: dict[str, float] = {}
+    last = {name: _copies(network) for name, network in trainer.networks.items()}
+    best = {name: trainer.best[name].weights for name in trainer.networks}
+    for quantity, weights in (("test_top1_best", best), ("test_top1", last)):
+        for name, network in trainer.networks.items():
+            network.load_state_dict(weights[name])
+        scores, _ = trainer.evaluate("test")
+        values |= {metric(quantity, name): s.top1 for name, s in scores.items()}
+    return values
+
+
+def write_files(
+    trial: TrialSpec, trainer: Trainer, summary: dict[str, float], folder: Path
+) -> list[tuple[Path, str | None]]:
+    """Write the artifacts into `folder`: each file, and its folder in the run. Raises OSError."""
+    spec_file = folder / tracking.SPEC_FILE
+    spec = yaml.safe_dump(trial.model_dump(mode="json"), sort_keys=False)
+    write_durably(spec_file, spec.encode())
+    files: list[tuple[Path, str | None]] = [(spec_file, None)]
+    if trainer.timeline.links:
+        timeline = folder / tracking.TIMELINE_FILE
+        trainer.timeline.write_parquet(timeline, trainer.data.steps_per_epoch)
+        files.append((timeline, None))
+    weights_folder = folder / tracking.WEIGHTS_FOLDER
+    weights_folder.mkdir(exist_ok=True)
+    for name, network in trainer.networks.items():
+        best = trainer.best[name]
+        for which, epoch, top1, weights in (
+            ("last", trainer.epoch, summary[metric("last_val_top1", name)], _copies(network)),
+            ("best", best.epoch, best.top1, best.weights),
+        ):
+            path = weights_folder / f"{name}-{which}.pt"
+            about = _about(trial, trainer, name) | {"best_acc": top1, "epoch": epoch}
+            # through memory: torch reports a full disk as an error of its own making
+            content = io.BytesIO()
+            torch.save(about | {"state_dict": weights}, content)
+            path.write_bytes(content.getbuffer())
+            files.append((path, tracking.WEIGHTS_FOLDER))
+    return files
+
+
+def _about(trial: TrialSpec, trainer: Trainer, name: str) -> dict[str, Any]:
+    """What lets `switokd evaluate` understand a weights file alone; the keys are the authors'."""
+    return {
+        "network": name,
+        "model": trial.networks[name].model,
+        "num_classes": trainer.data.num_classes,
+        "dataset": trial.dataset,
+        "dataset_path": trial.dataset_path,
+        "stand_in": trial.stand_in,
+        "image_size": trial.recipe.image_size,
+        "precision": trial.recipe.precision,
+    }
+
+
+def _copies(network: nn.Module) -> dict[str, Tensor]:
+    return {key: value.to("cpu", copy=True) for key, value in network.state_dict().items()}

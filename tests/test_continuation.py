@@ -1,0 +1,98 @@
+"""More epochs of a trial that there is: only the new ones are trained, and nobody could tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from switokd.checkpoint import CheckpointFolder
+from switokd.continuation import first_difference, learning_rates, shorter_trials
+from switokd.experiment import Experiment
+from switokd.session import TrialResult, TrialSession
+from switokd.spec import TrialSpec
+
+RECIPE = {"batch_size": 128, "image_size": 8, "learning_rate": 0.05}
+# these measure the machine, which no two runs share
+MEASURED = ("images_per_second", "train_seconds", "peak_memory_mib")
+
+
+def trial(epochs: int, **recipe: Any) -> TrialSpec:
+    experiment = Experiment.model_validate(
+        {
+            "name": "longer",
+            "dataset": "digits",
+            "cohorts": [{"teachers": ["wrn_16_1"], "students": ["resnet20"]}],
+            "methods": ["switokd"],
+            "recipe": RECIPE | {"epochs": epochs} | recipe,
+        }
+    )
+    return experiment.trials[0]
+
+
+def train(spec: TrialSpec, runs: Path, *continues: TrialSpec) -> TrialResult:
+    ids = [shorter.trial_id for shorter in continues]
+    with TrialSession(spec, runs=runs, threads=1, continues=ids) as session:
+        epochs = [report.epoch for report in session.epochs()]
+        result = session.finish()
+    assert epochs == list(range(epochs[0], spec.recipe.epochs + 1))
+    return result
+
+
+def points(result: TrialResult) -> dict[tuple[str, int], float]:
+    """Every point, once; untracked ones wait in the last checkpoint."""
+    state = CheckpointFolder(result.folder / "checkpoints").latest()
+    assert state is not None
+    found = {(name, step): value for name, value, step, _ in state["outbox"]}
+    assert len(found) == len(state["outbox"])
+    return {key: value for key, value in found.items() if key[0] not in MEASURED}
+
+
+@pytest.mark.slow
+def test_more_epochs_equal_a_trial_that_was_as_long_from_the_start(tmp_path: Path) -> None:
+    # the milestone lies in the first epoch that the shorter one did not have
+    short, long = trial(2), trial(4, milestones=[3])
+    train(short, tmp_path / "continued")
+    continued = train(long, tmp_path / "continued", short)
+    whole = train(long, tmp_path / "whole")
+    for name, network in whole.networks.items():
+        for key, tensor in network.state_dict().items():
+            assert torch.equal(tensor, continued.networks[name].state_dict()[key]), key
+    assert points(continued) == points(whole)
+    timelines = [(r.folder / "timeline.parquet").read_bytes() for r in (continued, whole)]
+    assert timelines[0] == timelines[1]
+
+
+@pytest.mark.slow
+def test_another_schedule_starts_from_scratch_and_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short, long = trial(1, schedule="cosine"), trial(2, schedule="cosine", warmup_epochs=1)
+    train(short, tmp_path)
+    with TrialSession(long, runs=tmp_path, threads=1, continues=[short.trial_id]) as session:
+        assert session.trainer.step == 0
+    assert "epoch 1 of T1 had learning rate 0.05 and has 0.0005 now" in caplog.text
+
+
+def test_a_shorter_trial_differs_in_its_epochs_alone() -> None:
+    wanted = trial(8, milestones=[6])
+    others = [trial(4), trial(6, milestones=[6]), trial(9), trial(4, batch_size=64), wanted]
+    finished = {spec.trial_id: spec.flattened() for spec in others}
+    found = shorter_trials([wanted, trial(3)], finished)
+    assert found == {wanted.trial_id: [others[1].trial_id, others[0].trial_id]}
+
+
+def test_rates_are_compared_over_the_epochs_that_were_trained() -> None:
+    assert learning_rates(trial(3, milestones=[2]), "S1") == pytest.approx([0.05, 0.005, 0.005])
+    assert first_difference(trial(2), trial(4, milestones=[3]), epochs=2) is None
+    assert first_difference(trial(2), trial(4, milestones=[2]), epochs=1) is None
+    difference = first_difference(trial(2), trial(4, milestones=[2]), epochs=2)
+    assert difference is not None
+    assert difference.startswith("epoch 2 of T1 had learning rate 0.05")
+    # a half cosine over more epochs falls more slowly
+    cosine = (trial(epochs, schedule="cosine") for epochs in (4, 8))
+    difference = first_difference(*cosine, epochs=4)
+    assert difference is not None
+    assert difference.startswith("epoch 2")
