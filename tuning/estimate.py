@@ -1,60 +1,48 @@
-"""What a sweep will cost: a few real steps of each kind of trial, timed and multiplied out."""
+"""What a sweep is said to cost before it runs; afterwards, how that compares with the truth."""
 
 from __future__ import annotations
 
-import os
-import time
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from switokd import tracking
 from switokd.experiment import Experiment
-from switokd.spec import TrialSpec
-from switokd.train import build_trainer, choose_device
-from tuning.placement import Placement, place
+from switokd.storage import write_durably
+from tuning.cost import Estimate, estimate
+from tuning.placement import Placement
+from tuning.plan import Plan, make_plan
 
-WARMUP_STEPS = 2
-TIMED_STEPS = 3
-
-
-@dataclass(frozen=True)
-class TrialCost:
-    """One trial of the experiment: whether it has finished before, and its expected seconds."""
-
-    trial: TrialSpec
-    finished: bool
-    seconds: float
+ESTIMATE_FILE = "estimate.json"
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Every trial's cost on one machine, and how many run at once."""
+def dry_run(experiment: Experiment, console: Console, runs: Path = Path("runs")) -> None:
+    """Print the trials and, from a few timed steps, their cost; trains nothing.
 
-    costs: tuple[TrialCost, ...]
-    placement: Placement
-
-    @property
-    def device_seconds(self) -> float:
-        return sum(cost.seconds for cost in self.costs if not cost.finished)
-
-    @property
-    def wall_seconds(self) -> float:
-        """Trials handed to free slots in order; no shorter than the longest one."""
-        free_at = [0.0] * self.placement.slots
-        for cost in self.costs:
-            if not cost.finished:
-                free_at[free_at.index(min(free_at))] += cost.seconds
-        return max(free_at)
+    The estimate is kept under `runs`, for the sweep to be compared with.
+    """
+    plan = make_plan(experiment, tracking.existing_store(experiment.name))
+    print_trials(plan, console)
+    cost = estimate(experiment, plan)
+    print_estimate(cost, console)
+    try:
+        keep_estimate(cost, runs / experiment.name)
+    except OSError as error:
+        console.print(f"the estimate is not kept: {error}", highlight=False, soft_wrap=True)
 
 
-def print_trials(experiment: Experiment, finished: set[str], console: Console) -> None:
-    """The trials that the file expands to."""
-    table = Table("trial", "pair", "method", "tau", "seed", "epochs", "state", box=None)
-    for trial in experiment.trials:
+def print_trials(plan: Plan, console: Console) -> None:
+    """The trials that the file expands to, as far as they are known before any is trained."""
+    keys = sorted({key for each in plan.candidates.values() for key in each.point})
+    keys = [key for key in keys if key != "temperature"]
+    table = Table("trial", "pair", "method", "tau", "seed", "epochs", *keys, "state", box=None)
+    for trial in plan.trials:
+        candidate = plan.candidates.get(trial.trial_id)
         table.add_row(
             trial.trial_id,
             trial.pair,
@@ -62,69 +50,92 @@ def print_trials(experiment: Experiment, finished: set[str], console: Console) -
             f"{trial.temperature:g}" if trial.method.resolved.uses_temperature else "-",
             str(trial.seed),
             str(trial.recipe.epochs),
-            "finished" if trial.trial_id in finished else "to train",
+            *(str(candidate.point[key]) if candidate else "-" for key in keys),
+            "finished" if trial.trial_id in plan.values else "to train",
         )
     console.print(table)
-
-
-def estimate(experiment: Experiment, finished: set[str]) -> Estimate:
-    """Time a few steps of each kind of trial in this process. Raises DataError."""
-    trials = experiment.trials
-    missing = [trial for trial in trials if trial.trial_id not in finished]
-    cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
-    placement = place(experiment.resources, max(1, len(missing)), cpus, gpus)
-    torch.set_num_threads(placement.cpus)
-    timed: dict[tuple[object, ...], float] = {}
-    costs = []
-    for trial in trials:
-        done = trial.trial_id in finished
-        # temperature and seed change no amount of work
-        kind = (trial.pair, trial.method.variant, trial.recipe, trial.dataset)
-        if not done and kind not in timed:
-            timed[kind] = trial_seconds(trial)
-        costs.append(TrialCost(trial, done, timed.get(kind, 0.0)))
-    return Estimate(tuple(costs), placement)
-
-
-def trial_seconds(trial: TrialSpec) -> float:
-    """The expected seconds of one trial: timed steps and evaluation, times the epochs."""
-    device = choose_device(trial.resources.gpus)
-    trainer = build_trainer(trial, device)
-    try:
-        batches = trainer.data.train_epoch()
-        times = []
-        for _, (images, targets) in zip(range(WARMUP_STEPS + TIMED_STEPS), batches, strict=False):
-            started = time.perf_counter()
-            trainer.train_step(images, targets)
-            trainer.timeline.flush()
-            times.append(time.perf_counter() - started)
-        timed = sorted(times[WARMUP_STEPS:] or times)
-        started = time.perf_counter()
-        trainer.evaluate(trainer.evaluation_split)
-        evaluation = time.perf_counter() - started
-        steps = trainer.data.steps_per_epoch
-        return trainer.epochs * (steps * timed[len(timed) // 2] + evaluation)
-    finally:
-        trainer.data.close()
+    if plan.to_choose:
+        console.print(f"and {plan.to_choose} more, chosen by the results of these", highlight=False)
 
 
 def print_estimate(cost: Estimate, console: Console) -> None:
-    """Trials, hours, device hours and the time of finish at the given concurrency."""
-    to_train = sum(not c.finished for c in cost.costs)
+    """Trials, hours, device hours and the time of finish at the given concurrency; the disk."""
+    to_train = len(cost.seconds)
     wall = timedelta(seconds=round(cost.wall_seconds))
     finish = datetime.now() + wall
-    device = "GPU" if cost.placement.gpus else "CPU"
-    hours = cost.device_seconds * (cost.placement.gpus or cost.placement.cpus) / 3600
+    device, share = device_share(cost.placement)
     console.print(
-        f"{to_train} of {len(cost.costs)} trials to train, {cost.placement.slots} at once: "
-        f"about {wall} ({hours:.2f} {device} hours), done at {finish:%Y-%m-%d %H:%M}",
+        f"{to_train} of {len(cost.costs) + cost.to_choose} trials to train, "
+        f"{cost.placement.slots} at once: about {wall} "
+        f"({cost.device_seconds * share / 3600:.2f} {device} hours), "
+        f"done at {finish:%Y-%m-%d %H:%M}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(
+        f"disk: about {in_bytes(cost.folder_bytes)} under runs/ (checkpoint and weights of each "
+        f"trial), {in_bytes(cost.artifact_bytes)} in the artifact store, and while trials run "
+        f"{in_bytes(cost.running_bytes)} more",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def dry_run(experiment: Experiment, console: Console) -> None:
-    """Print the trials and, from a few timed steps, their cost; trains nothing."""
-    finished = tracking.finished_ids(experiment.name)
-    print_trials(experiment, finished, console)
-    print_estimate(estimate(experiment, finished), console)
+def device_share(placement: Placement) -> tuple[str, float]:
+    """What a second of one trial is counted in: shares of a GPU, or CPU cores."""
+    return ("GPU", placement.gpus) if placement.gpus else ("CPU", placement.cpus)
+
+
+def in_bytes(number: float) -> str:
+    """`1.5 GB`: three digits and a unit of 1000s."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
+
+@dataclass(frozen=True)
+class KeptEstimate:
+    """What a dry run said of the trials that were then to be trained."""
+
+    trial_seconds: dict[str, float]
+    to_choose: int
+    wall_seconds: float
+    device_seconds: float
+    placement: dict[str, Any]
+
+
+def keep_estimate(cost: Estimate, folder: Path) -> None:
+    """Write the estimate for later. Raises OSError."""
+    seconds = {c.trial.trial_id: c.work.seconds for c in cost.costs if not c.finished}
+    kept = KeptEstimate(
+        seconds, cost.to_choose, cost.wall_seconds, cost.device_seconds, asdict(cost.placement)
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_durably(folder / ESTIMATE_FILE, json.dumps(asdict(kept), indent=2).encode())
+
+
+def kept_estimate(folder: Path, plan: Plan) -> KeptEstimate | None:
+    """The estimate of a dry run of exactly the trials that `plan` has to train, or None."""
+    try:
+        kept = KeptEstimate(**json.loads((folder / ESTIMATE_FILE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    same = kept.trial_seconds.keys() == {trial.trial_id for trial in plan.missing}
+    return kept if same and kept.to_choose == plan.to_choose else None
+
+
+def truth_line(
+    kept: KeptEstimate, wall_seconds: float, trial_seconds: float, placement: Placement
+) -> str:
+    """The sweep's real cost beside the estimate; `trial_seconds`: of all trials together."""
+    device, share = device_share(placement)
+    estimated_share = device_share(Placement(**kept.placement))[1]
+    estimated, real = kept.device_seconds * estimated_share, trial_seconds * share
+    return (
+        f"took {timedelta(seconds=round(wall_seconds))} ({real / 3600:.2f} {device} hours); "
+        f"estimated {timedelta(seconds=round(kept.wall_seconds))} ({estimated / 3600:.2f}): "
+        f"{wall_seconds / max(kept.wall_seconds, 1e-9):.2f} and "
+        f"{real / max(estimated, 1e-9):.2f} times the estimate"
+    )

@@ -20,10 +20,13 @@ class Placement:
 def place(resources: Resources, trials: int, total_cpus: int, total_gpus: float) -> Placement:
     """Share the machine among `trials` trials.
 
-    `auto` takes a whole GPU where there are any, and an equal part of the cores for each trial
-    that runs at the same time. Raises SpecError where not even one trial fits.
+    `auto` takes an equal part of the cores for each trial that runs at the same time, and of a GPU,
+    where there are any, what `trials_per_gpu` leaves it. Raises SpecError where not even one trial
+    fits.
     """
-    gpus = (1.0 if total_gpus >= 1 else 0.0) if resources.gpus == "auto" else resources.gpus
+    assert resources.trials_per_gpu != "auto", "measured by gpu_share.settled before"
+    whole = 1.0 / resources.trials_per_gpu if total_gpus >= 1 else 0.0
+    gpus = whole if resources.gpus == "auto" else resources.gpus
     if gpus > total_gpus:
         raise SpecError(
             f"resources.gpus: a trial asks for {gpus:g}; this machine has {total_gpus:g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from switokd.search import SearchPoint
 from switokd.spec import TrialSpec
 
 LINES_EVERY_SECONDS = 15.0
@@ -24,10 +26,12 @@ class TrialProgress:
     """What is known of one trial so far."""
 
     trial: TrialSpec
+    point: SearchPoint = field(default_factory=dict)
     state: str = "waiting"
     last: dict[str, Any] = field(default_factory=dict)
     started_at: float = 0.0
     started_progress: float | None = None
+    running_since: float = 0.0
 
     @property
     def share_done(self) -> float:
@@ -46,13 +50,25 @@ class TrialProgress:
 class SweepProgress(tune.Callback):
     """Follows Tune's events; a context manager, which holds the terminal's live table."""
 
-    def __init__(self, trials: list[TrialSpec], console: Console) -> None:
-        self.trials = {trial.trial_id: TrialProgress(trial) for trial in trials}
+    def __init__(
+        self,
+        trials: list[TrialSpec],
+        console: Console,
+        total: int | None = None,
+        points: Mapping[str, SearchPoint] | None = None,
+    ) -> None:
+        self.trials: dict[str, TrialProgress] = {}
+        for trial in trials:
+            self.add(trial, (points or {}).get(trial.trial_id))
+        self._total = total or len(trials)
         self.failures: dict[str, str] = {}
         self.out_of_memory: set[str] = set()
         self._console = console
         self._began = time.monotonic()
         self._printed = self._began
+        # from the first trial's start to the last one's end, and of all trials together
+        self.wall_seconds = self.trial_seconds = 0.0
+        self._first_start: float | None = None
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> SweepProgress:
@@ -72,6 +88,16 @@ class SweepProgress(tune.Callback):
         # Tune saves its callbacks to restore them; this one belongs to its terminal
         return {}
 
+    def add(self, trial: TrialSpec, point: SearchPoint | None = None) -> None:
+        """Follow a trial, with its point where it is a search's."""
+        self.trials[trial.trial_id] = TrialProgress(trial, point or {})
+
+    def set_aside(self, trial_id: str) -> None:
+        """A scheduler lets another trial go first."""
+        progress = self.trials[trial_id]
+        progress.state = "waiting"
+        self._add_time(progress)
+
     def unfinished(self, trials: list[TrialSpec]) -> bool:
         """Whether any of these trials has neither finished nor failed."""
         return any(self.trials[trial.trial_id].state not in ENDED for trial in trials)
@@ -87,8 +113,9 @@ class SweepProgress(tune.Callback):
             self._say("again", progress, "alone on its device")
             self.failures.pop(progress.trial.trial_id, None)
         progress.state = "running"
-        progress.started_at = time.monotonic()
+        progress.started_at = progress.running_since = time.monotonic()
         progress.started_progress = None
+        self._first_start = self._first_start or progress.started_at
         self._refresh()
 
     def on_trial_result(
@@ -121,7 +148,13 @@ class SweepProgress(tune.Callback):
         self.failures[progress.trial.trial_id] = reason
         self._end(progress, reason)
 
+    def _add_time(self, progress: TrialProgress) -> None:
+        now = time.monotonic()
+        self.trial_seconds += now - progress.running_since
+        self.wall_seconds = now - (self._first_start or now)
+
     def _end(self, progress: TrialProgress, failure: str | None) -> None:
+        self._add_time(progress)
         progress.state = "failed" if failure else "finished"
         self._say(progress.state, progress, failure.strip() if failure else _in_words(progress))
         self._refresh()
@@ -129,10 +162,12 @@ class SweepProgress(tune.Callback):
     def _say(self, what: str, progress: TrialProgress, words: str) -> None:
         """One line that stays; its columns are aligned where labels are of ordinary length."""
         done = sum(p.state in ENDED for p in self.trials.values())
-        total = str(len(self.trials))
+        total = str(self._total)
         trial = progress.trial
         begin = f"{what:8} {done:{len(total)}}/{total}  {trial.trial_id}"
-        line = f"{trial.label:36}  {words}".rstrip()
+        # the label has the temperature
+        sampled = (f"{k}={v}" for k, v in progress.point.items() if k != "temperature")
+        line = f"{' '.join([trial.label, *sampled]):36}  {words}".rstrip()
         if self._console.is_terminal:
             # what does not fit goes on below itself
             grid = Table.grid("", "", padding=(0, 2, 0, 0))
@@ -167,6 +202,8 @@ class SweepProgress(tune.Callback):
 
     def _counts(self) -> str:
         states = [progress.state for progress in self.trials.values()]
+        # what a search has not chosen yet
+        states += ["waiting"] * (self._total - len(states))
         counts = [
             f"{states.count(state)} {state}"
             for state in ("finished", "failed", "running", "waiting")
@@ -199,6 +236,8 @@ def _values(progress: TrialProgress) -> dict[str, str]:
         values["left"] = _clock(progress.seconds_left)
     elif progress.state == "finished" and "train_seconds" in last:
         values["trained"] = _clock(last["train_seconds"])
+    if last.get("stopped"):
+        values["last"] = last["stopped"]
     return values
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from typing import Any
 
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -13,7 +14,11 @@ DEFAULTS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # results go to MLflow; Tune need not write each into files of its own
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # a worker reports in mid-epoch too, where there is no value to judge by yet
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
+# how the driver reaches the tracking store and its artifacts, passwords included
+STORE_ACCESS = ("MLFLOW_TRACKING_", "MLFLOW_S3_", "AWS_", "PG")
 
 
 def prepare() -> None:
@@ -27,3 +32,17 @@ def prepare() -> None:
     if not os.environ.get("RAY_ADDRESS"):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def store_access() -> dict[str, Any]:
+    """Ray's runtime environment that lets workers on other machines reach the store as we do.
+
+    A function that each worker process runs as it starts: Tune writes a trial's configuration to
+    disk, and Ray writes a runtime environment's `env_vars` to its logs.
+    """
+    ours = {name: value for name, value in os.environ.items() if name.startswith(STORE_ACCESS)}
+
+    def take_over() -> None:
+        os.environ.update(ours)
+
+    return {"worker_process_setup_hook": take_over} if ours else {}

@@ -10,18 +10,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
 
 from switokd.spec import TrialSpec
 from switokd.tracking import Store
 from switokd.validation import SpecError
 from tuning.placement import Placement
+from tuning.plan import Plan
 from tuning.progress import SweepProgress
-from tuning.worker import TrialWorker
+from tuning.ray_environment import store_access
+from tuning.worker import TrialWorker, describe_choice
+
+if TYPE_CHECKING:
+    # it imports Optuna, which most sweeps do without
+    from tuning.point_search import PointSearch
 
 # a machine that is taken away costs one try; a trial that kills its worker each time must end
 WORKER_DEATHS_SURVIVED = 5
@@ -38,17 +46,33 @@ class Machines:
     nodes: int
 
 
+@dataclass(frozen=True)
+class Work:
+    """What the trials of a sweep have in common: where they leave things, and who guides them."""
+
+    experiment: str
+    store: Store
+    runs: Path
+    metric: str
+    plan: Plan
+    scheduler: TrialScheduler | None = None
+    searcher: PointSearch | None = None
+    takes_turns: bool = False
+
+
 @contextmanager
 def ray_session() -> Iterator[Machines]:
     """A Ray to schedule on: the cluster of RAY_ADDRESS, else one of our own.
 
     Raises SpecError where the cluster does not answer.
     """
-    # a Ray of our own has no dashboard; a cluster has settled that for itself
-    own: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+    settings: dict[str, Any] = {"include_dashboard": False}
+    if os.environ.get("RAY_ADDRESS"):
+        # a cluster has its dashboard or not; its workers do not have our environment
+        settings = {"runtime_env": store_access()}
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         where = os.environ.get("RAY_ADDRESS") or "this machine"
         raise SpecError(f"no Ray at {where} (RAY_ADDRESS): {error}") from None
     try:
@@ -62,37 +86,46 @@ def ray_session() -> Iterator[Machines]:
 
 
 def run_trials(
-    trials: list[TrialSpec],
-    store: Store,
-    runs: Path,
-    placement: Placement,
-    progress: SweepProgress,
+    work: Work, trials: list[TrialSpec], placement: Placement, progress: SweepProgress
 ) -> None:
     """Train `trials`, as many at once as there are slots; returns when all have ended.
 
-    Raises KeyboardInterrupt after Tune has stopped the trials where the user interrupts.
+    A searcher of the work brings the trials itself. Raises KeyboardInterrupt after Tune has stopped
+    the trials where the user interrupts.
     """
-    folder = runs / trials[0].experiment / "ray"
-    choices = [
-        {
-            "trial_id": trial.trial_id,
-            "trial": trial.model_dump_json(),
-            "store": astuple(store),
-            "runs": str(runs),
-            "threads": placement.cpus,
-            "environment": {k: os.environ[k] for k in WORKER_ENVIRONMENT if k in os.environ},
-        }
-        for trial in trials
-    ]
+    folder = work.runs / work.experiment / "ray"
+    common = {
+        "store": astuple(work.store),
+        "runs": str(work.runs),
+        "threads": placement.cpus,
+        "environment": {k: os.environ[k] for k in WORKER_ENVIRONMENT if k in os.environ},
+        "metric": None if work.scheduler is None else work.metric,
+    }
+    space: dict[str, Any] = {"common": common}
+    if work.searcher is None:
+        space["choice"] = tune.grid_search(
+            [
+                describe_choice(
+                    trial,
+                    work.plan.points.get(trial.trial_id),
+                    work.plan.continues.get(trial.trial_id, ()),
+                )
+                for trial in trials
+            ]
+        )
     trainable = tune.with_resources(TrialWorker, {"cpu": placement.cpus, "gpu": placement.gpus})
     tuner = tune.Tuner(
         trainable,
-        param_space={"choice": tune.grid_search(choices)},
+        param_space=space,
         tune_config=tune.TuneConfig(
             reuse_actors=True,
-            max_concurrent_trials=placement.slots,
+            # a population takes turns: all of it is there from the start
+            max_concurrent_trials=None if work.takes_turns else placement.slots,
             trial_name_creator=trial_id,
             trial_dirname_creator=trial_id,
+            scheduler=work.scheduler,
+            search_alg=work.searcher,
+            num_samples=1 if work.searcher is None else work.searcher.total,
         ),
         run_config=tune.RunConfig(
             name=folder.name,
@@ -111,7 +144,7 @@ def run_trials(
     finally:
         # Tune's own records: we find everything by the trials' ids
         shutil.rmtree(folder, ignore_errors=True)
-    if progress.unfinished(trials):
+    if progress.unfinished(trials) or not (work.searcher is None or work.searcher.exhausted):
         # Tune keeps the first interrupt to itself: it stops the trials and returns
         raise KeyboardInterrupt
 

@@ -6,22 +6,35 @@ so that the same command goes on after any end.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from switokd import tracking
 from switokd.experiment import Experiment
 from switokd.lock import FileLock, HeldError, writable
-from switokd.session import trial_folder
+from switokd.session import checkpoint_folder, trial_folder
 from switokd.spec import TrialSpec
+from switokd.storage import open_folder
+from switokd.store_address import update_statistics
 from switokd.tracking import Store, TrackingError
 from switokd.train import open_data
 from switokd.validation import SpecError
+from tuning.estimate import kept_estimate, truth_line
 from tuning.placement import Placement, place
+from tuning.plan import Plan, finished_histories, make_plan
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+
+    from tuning.progress import SweepProgress
+    from tuning.scheduling import Work
 
 # how long the end of a sweep waits for a silent tracking store
 STORE_PATIENCE_SECONDS = 60.0
@@ -41,29 +54,70 @@ def sweep(
     folder = runs / experiment.name
     with FileLock(folder / "sweep.lock", f"a sweep of {experiment.name!r}"):
         store = tracking.open_store(experiment.name, runs=runs)
+        plan = make_plan(experiment, store)
         if fresh:
             # nothing is discarded for a sweep that could not run
-            check_data(experiment.trials)
-            discard(experiment.trials, store, runs)
+            check_data(plan.trials)
+            discard(plan.trials, store, runs)
+            plan = make_plan(experiment, store)
         close_abandoned(store, runs, experiment.name)
-        missing = missing_trials(experiment.trials, store)
-        finished = len(experiment.trials) - len(missing)
+        finished = len(plan.values)
         console.print(
-            f"{experiment.name}: {len(experiment.trials)} trials, {finished} finished before, "
-            f"{len(missing)} to train",
+            f"{experiment.name}: {plan.total} trials, {finished} finished before, "
+            f"{plan.total - finished} to train",
             highlight=False,
         )
-        check_data(missing)
-        return _train(missing, tracking.open_sweep(store, experiment.name), runs, console)
+        if tuned_on_the_test_set(experiment):
+            console.print(
+                f"recipe.holdout is 0: {experiment.search.metric} is measured on the test set, on "
+                "which this search is tuned",
+                highlight=False,
+                soft_wrap=True,
+            )
+        check_data(plan.missing)
+        sweep_store = tracking.open_sweep(store, experiment.name)
+        return _train(experiment, plan, sweep_store, runs, console)
 
 
-def _train(trials: list[TrialSpec], store: Store, runs: Path, console: Console) -> dict[str, str]:
-    """Train `trials` within the sweep's run, which ends as they do."""
+def print_best(experiment: Experiment, plan: Plan, console: Console) -> None:
+    """The best point of a search in one line; of a grid nothing, which is compared in full."""
+    search = experiment.search
+    if not search.draws:
+        return
+    found = {key: value for key, value in plan.values.items() if value is not None}
+    if found:
+        best = (max if search.mode == "max" else min)(found, key=lambda key: found[key])
+        candidate = plan.candidates[best]
+        values = "  ".join(f"{key}={value}" for key, value in candidate.point.items())
+        console.print(
+            f"best of {len(found)}: {search.metric} {found[best]:.6g}  {best}  "
+            f"{candidate.trial.pair} {candidate.trial.method.name}  {values}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def tuned_on_the_test_set(experiment: Experiment) -> bool:
+    """Whether the search judges by what is also reported as the result."""
+    search = experiment.search
+    guided = search.draws or search.scheduler != "none"
+    judged = search.metric.startswith(("val_", "best_val_", "last_val_", "agreement/"))
+    return guided and judged and any(not recipe.holdout for recipe in experiment.recipe)
+
+
+def _train(
+    experiment: Experiment, plan: Plan, store: Store, runs: Path, console: Console
+) -> dict[str, str]:
+    """Train what is missing within the sweep's run, which ends as its trials do."""
     failures: dict[str, str] = {}
     status = "FAILED"
+    work_left = len(plan.values) < plan.total
     try:
-        if trials:
-            failures = _schedule(trials, store, runs, console)
+        if work_left:
+            failures = _schedule(experiment, plan, store, runs, console)
+            # a store that is silent now is the business of what follows
+            with contextlib.suppress(TrackingError):
+                print_best(experiment, make_plan(experiment, store), console)
         status = "FAILED" if failures else "FINISHED"
         return failures
     except KeyboardInterrupt:
@@ -71,20 +125,24 @@ def _train(trials: list[TrialSpec], store: Store, runs: Path, console: Console) 
         raise
     finally:
         try:
-            if trials:
-                close_abandoned(store, runs, trials[0].experiment, failures)
+            if work_left:
+                close_abandoned(store, runs, experiment.name, failures)
+                update_statistics(store.uri)
             _end(store, str(store.sweep_run_id), status)
         except TrackingError as error:
             console.print(f"{error}; runs left open are closed by the next call", soft_wrap=True)
 
 
 def _schedule(
-    trials: list[TrialSpec], store: Store, runs: Path, console: Console
+    experiment: Experiment, plan: Plan, store: Store, runs: Path, console: Console
 ) -> dict[str, str]:
     # Ray takes a second to import, which a sweep with nothing to do need not spend
+    from tuning.gpu_share import settled
     from tuning.progress import SweepProgress
     from tuning.scheduling import ray_session, run_trials
 
+    missing, to_train = plan.missing, plan.total - len(plan.values)
+    estimated = kept_estimate(runs / experiment.name, plan)
     with ray_session() as machines:
         if machines.nodes > 1 and tracking.is_local(store.uri):
             raise SpecError(
@@ -92,7 +150,8 @@ def _schedule(
                 "set MLFLOW_TRACKING_URI to a server that all nodes reach"
             )
         try:
-            placement = place(trials[0].resources, len(trials), machines.cpus, machines.gpus)
+            resources = settled(experiment.resources, missing, machines.gpus)
+            placement = place(resources, to_train, machines.cpus, machines.gpus)
         except ValueError as error:
             raise SpecError(str(error)) from None
         console.print(
@@ -100,18 +159,60 @@ def _schedule(
             f"{placement.gpus:g} GPUs each",
             highlight=False,
         )
-        with SweepProgress(trials, console) as progress:
-            run_trials(trials, store, runs, placement, progress)
-            cramped = [trial for trial in trials if trial.trial_id in progress.out_of_memory]
-            if cramped and placement.gpus < 1:
+        with SweepProgress(missing, console, to_train, plan.points) as progress:
+            work = guided_work(experiment, plan, store, runs, progress)
+            run_trials(work, missing, placement, progress)
+            followed = [each.trial for each in progress.trials.values()]
+            cramped = [trial for trial in followed if trial.trial_id in progress.out_of_memory]
+            if cramped and 0 < placement.gpus < 1:
                 # a device of its own may be enough
                 alone = Placement(placement.cpus, 1.0, int(machines.gpus))
-                run_trials(cramped, store, runs, alone, progress)
+                unguided = replace(work, scheduler=None, searcher=None, takes_turns=False)
+                run_trials(unguided, cramped, alone, progress)
+        if estimated is not None and not progress.failures:
+            truth = truth_line(estimated, progress.wall_seconds, progress.trial_seconds, placement)
+            console.print(truth, highlight=False, soft_wrap=True)
         return progress.failures
 
 
+def guided_work(
+    experiment: Experiment, plan: Plan, store: Store, runs: Path, progress: SweepProgress
+) -> Work:
+    """The work of a sweep, with the scheduler and the searcher that its search asks for."""
+    from tuning.scheduling import Work
+    from tuning.stopping import stopping_scheduler
+
+    search, searcher = experiment.search, None
+    scheduler: TrialScheduler | None
+    if search.algorithm == "tpe":
+        from tuning.point_search import PointSearch
+
+        searcher = PointSearch(experiment, plan, store, progress)
+    if search.scheduler == "pbt":
+        from tuning.population import Population
+
+        scheduler = Population(experiment, progress)
+    else:
+        scheduler = stopping_scheduler(search, max(recipe.epochs for recipe in experiment.recipe))
+        if scheduler is not None:
+            scheduler.recall(finished_histories(plan, store, search.metric))
+    return Work(
+        experiment.name,
+        store,
+        runs,
+        search.metric,
+        plan,
+        scheduler,
+        searcher,
+        takes_turns=search.scheduler == "pbt",
+    )
+
+
 def check_data(trials: Sequence[TrialSpec]) -> None:
-    """Open each data set once: what is missing or damaged is found before a worker starts."""
+    """Open each data set once: what is missing or damaged is found before a worker starts.
+
+    The folder for checkpoints too, where they have an address.
+    """
     seen = set()
     for trial in trials:
         recipe = trial.recipe
@@ -119,6 +220,12 @@ def check_data(trials: Sequence[TrialSpec]) -> None:
         if request not in seen:
             seen.add(request)
             open_data(trial).close()
+    for storage in {trial.resources.storage for trial in trials} - {None}:
+        try:
+            open_folder(str(storage)).names()
+        except OSError as error:
+            reason = " ".join(str(error).split())
+            raise SpecError(f"resources.storage: {storage} cannot be read: {reason}") from None
 
 
 def discard(trials: Sequence[TrialSpec], store: Store, runs: Path) -> None:
@@ -135,13 +242,8 @@ def discard(trials: Sequence[TrialSpec], store: Store, runs: Path) -> None:
     tracking.delete_runs(store, [run.info.run_id for key, run in found.items() if key in ids])
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def missing_trials(trials: Sequence[TrialSpec], store: Store) -> list[TrialSpec]:
-    """The trials without a finished run."""
-    found = tracking.find_runs(store)
-    finished = {key for key, run in found.items() if run.info.status == "FINISHED"}
-    return [trial for trial in trials if trial.trial_id not in finished]
+    for trial in trials:
+        checkpoint_folder(trial, runs).delete()
 
 
 def close_abandoned(

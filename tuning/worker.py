@@ -7,9 +7,11 @@ start again, and the new one resumes by the trial's id.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import torch
 from ray import tune
 
 from switokd.lock import HeldError
+from switokd.metrics import epoch_values
+from switokd.search import SearchPoint
 from switokd.session import FINISH_PATIENCE_SECONDS, TrialSession, failure_reason
 from switokd.spec import TrialSpec
 from switokd.tracking import SilentStoreError, Store, TrialTracker
@@ -31,8 +35,10 @@ HELD_PATIENCE_SECONDS = 60.0
 class TrialWorker(tune.Trainable):
     """Trains the trial of its config; reused for the next one without a new process.
 
-    config["choice"]: `trial` (a TrialSpec in JSON), `store` (uri, experiment and sweep run), `runs`
-    (the absolute folder), `threads` (of torch), `environment` (variables of the driver's).
+    config["choice"]: see `describe_choice`.
+    config["common"]: `store` (uri, experiment and sweep run), `runs` (the absolute folder),
+    `threads` (of torch), `environment` (variables of the driver's), `metric` (what a scheduler
+    judges by after each epoch, or None).
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -47,9 +53,27 @@ class TrialWorker(tune.Trainable):
         return True
 
     def _take(self, config: dict[str, Any]) -> None:
-        self._config = config["choice"]
+        self._config = config["common"] | config["choice"]
         self._waiting_since: float | None = None
+        self._stop_order: str | None = None
+        self._exchange: tuple[str, str, dict[str, float]] | None = None
         os.environ.update(self._config["environment"])
+
+    def stop_early(self, why: str) -> None:
+        """Let the trial end as a finished one after the epoch that it is in."""
+        self._stop_order = why
+
+    def take_over(self, donor: str, changed: str, values: dict[str, float]) -> None:
+        """Go on from another member's networks under changed settings (a TrialSpec in JSON)."""
+        self._exchange = (donor, changed, values)
+
+    def set_aside(self) -> None:
+        """Leave the trial for a while to whichever worker takes it up next."""
+        try:
+            if self._session is not None:
+                self._exchange_networks(self._session)
+        finally:
+            self._leave()
 
     def step(self) -> dict[str, Any]:
         try:
@@ -63,25 +87,41 @@ class TrialWorker(tune.Trainable):
 
     def _advance(self) -> dict[str, Any]:
         session = self._session or self._begin()
+        if self._stop_order is not None:
+            session.stop_early(self._stop_order)
+        self._exchange_networks(session)
+        metric = self._config["metric"]
         stop_at = time.monotonic() + STEP_SECONDS
         report = None
-        while not session.trainer.done and (left := stop_at - time.monotonic()) > 0:
+        while not session.done and (left := stop_at - time.monotonic()) > 0:
             report = session.advance(left) or report
+            if report is not None and metric is not None:
+                break
         progress = describe_progress(session, report)
-        if session.trainer.done:
+        if report is not None and metric is not None:
+            progress["objective"] = epoch_values(report)[metric]
+            # the driver may be a later one than that which changed them
+            progress["point"] = json.dumps(session.changed_values or self._config["point"])
+        if session.done:
             result = session.finish(STEP_SECONDS)
+            progress |= {"done": True, "run_id": result.run_id, "stopped": session.why_stopped}
             self._leave()
-            progress |= {"done": True, "run_id": result.run_id}
         return progress
+
+    def _exchange_networks(self, session: TrialSession) -> None:
+        if self._exchange is not None:
+            (donor, changed, values), self._exchange = self._exchange, None
+            session.take_over(donor, TrialSpec.model_validate_json(changed), values)
 
     def _begin(self) -> TrialSession:
         trial = TrialSpec.model_validate_json(self._config["trial"])
-        tracker = TrialTracker(Store(*self._config["store"]), trial)
+        tracker = TrialTracker(Store(*self._config["store"]), trial, self._config["point"])
         self._session = TrialSession(
             trial,
             runs=Path(self._config["runs"]),
             tracker=tracker,
             threads=self._config["threads"],
+            continues=self._config["continues"],
         )
         return self._session
 
@@ -124,6 +164,21 @@ class TrialWorker(tune.Trainable):
     def cleanup(self) -> None:
         """Tune stops the trial: leave a checkpoint and a run marked KILLED."""
         self._leave()
+
+
+def describe_choice(
+    trial: TrialSpec, point: SearchPoint | None, continues: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A trial as a worker takes it, with its point where it is a search's.
+
+    `continues`: trials, by id, that are it with fewer epochs.
+    """
+    return {
+        "trial_id": trial.trial_id,
+        "trial": trial.model_dump_json(),
+        "point": point,
+        "continues": list(continues),
+    }
 
 
 class NoticeHandler(logging.Handler):

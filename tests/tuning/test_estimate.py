@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,14 @@ from rich.console import Console
 
 from switokd import tracking
 from switokd.experiment import Experiment, load_experiment
+from switokd.spec import Recipe
+from switokd.train import run
 from switokd.validation import SpecError
-from tuning import estimate as estimating
-from tuning.estimate import Estimate, TrialCost, dry_run, estimate
+from tuning import cost as costing
+from tuning.cost import Estimate, TrialCost, TrialWork, estimate
+from tuning.estimate import dry_run, in_bytes, keep_estimate, kept_estimate, truth_line
 from tuning.placement import Placement
+from tuning.plan import Plan, make_plan
 
 FILE = """
 name: plan
@@ -45,7 +50,7 @@ def experiment(tmp_path: Path) -> Experiment:
 
 def costs(experiment: Experiment, seconds: list[float], finished: int = 0) -> list[TrialCost]:
     return [
-        TrialCost(trial, number < finished, cost)
+        TrialCost(trial, number < finished, TrialWork(cost, 30, 10))
         for number, (trial, cost) in enumerate(zip(experiment.trials, seconds, strict=False))
     ]
 
@@ -61,27 +66,46 @@ def test_trials_go_to_the_slot_that_is_free_first(experiment: Experiment) -> Non
     assert Estimate(tuple(costs(experiment, [9, 1], finished=2)), two).device_seconds == 0
 
 
+def test_what_a_search_has_still_to_choose_counts_as_the_mean(experiment: Experiment) -> None:
+    plan = Estimate(tuple(costs(experiment, [1, 3])), Placement(1, 0, 1), to_choose=2)
+    assert plan.seconds == [1, 3, 2, 2]
+    assert plan.wall_seconds == 8
+    assert plan.folder_bytes == 4 * (30 + 2 * 10)
+
+
+def test_the_disk_holds_a_checkpoint_and_the_weights_of_each_trial(experiment: Experiment) -> None:
+    plan = Estimate(tuple(costs(experiment, [1, 1, 1], finished=1)), Placement(1, 0, 2))
+    assert plan.folder_bytes == 2 * (30 + 2 * 10)
+    assert plan.artifact_bytes == 2 * 2 * 10
+    assert plan.running_bytes == 2 * 30
+    assert [in_bytes(n) for n in (0, 999, 1500, 2.5e9)] == ["0 B", "999 B", "1.5 kB", "2.5 GB"]
+
+
+def finished_plan(experiment: Experiment, finished: set[str]) -> Plan:
+    return replace(make_plan(experiment, None), values=dict.fromkeys(finished, 1.0))
+
+
 def test_each_kind_of_work_is_timed_once(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed = []
 
-    def a_second(trial: object) -> float:
+    def a_second(trial: object) -> TrialWork:
         timed.append(trial)
-        return 1.0
+        return TrialWork(1.0, 30, 10)
 
-    monkeypatch.setattr(estimating, "trial_seconds", a_second)
-    plan = estimate(experiment, set())
+    monkeypatch.setattr(costing, "measure", a_second)
+    plan = estimate(experiment, make_plan(experiment, None))
     # vanilla resnet20, vanilla wrn_16_1 and the pair, of 2 * 2 + 2 * 2 trials
     assert len(timed) == 3
     assert plan.device_seconds == len(experiment.trials) == 8
     timed.clear()
     finished = {trial.trial_id for trial in experiment.trials if trial.method.name == "vanilla"}
-    assert estimate(experiment, finished).device_seconds == 4
+    assert estimate(experiment, finished_plan(experiment, finished)).device_seconds == 4
     assert len(timed) == 1
 
 
-def test_a_dry_run_lists_every_trial_and_leaves_nothing(
+def test_a_dry_run_lists_every_trial_and_leaves_its_estimate_alone(
     experiment: Experiment, tmp_path: Path
 ) -> None:
     output = io.StringIO()
@@ -90,17 +114,49 @@ def test_a_dry_run_lists_every_trial_and_leaves_nothing(
     assert all(text.count(trial.trial_id) == 1 for trial in experiment.trials)
     assert text.count("to train") == 8 + 1
     assert "8 of 8 trials to train" in text
-    assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
+    left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(map(str, left)) == ["plan.yaml", "runs/plan/estimate.json"]
+    kept = kept_estimate(tmp_path / "runs" / "plan", make_plan(experiment, None))
+    assert kept is not None
+    assert kept.trial_seconds.keys() == {trial.trial_id for trial in experiment.trials}
+    assert 0 < kept.wall_seconds <= kept.device_seconds == sum(kept.trial_seconds.values())
+
+
+def test_bytes_are_those_of_real_checkpoints(experiment: Experiment, tmp_path: Path) -> None:
+    trial = experiment.trials[-1].model_copy(update={"recipe": Recipe(epochs=1, image_size=8)})
+    work = costing.measure(trial)
+    result = run(trial, runs=tmp_path, threads=1)
+    (checkpoint,) = (result.folder / "checkpoints").iterdir()
+    weights = sum(path.stat().st_size for path in (result.folder / "weights").iterdir())
+    # the files' own headers come on top, and a step of the timeline is some 100 bytes
+    assert work.checkpoint_bytes < checkpoint.stat().st_size < 1.15 * work.checkpoint_bytes
+    assert 2 * work.weights_bytes < weights < 1.15 * 2 * work.weights_bytes
+
+
+def test_an_estimate_is_compared_with_the_sweep_it_was_made_for(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    plan = make_plan(experiment, None)
+    placement = Placement(2, 0, 1)
+    assert kept_estimate(tmp_path, plan) is None
+    keep_estimate(Estimate(tuple(costs(experiment, [9.0] * 8)), placement), tmp_path)
+    kept = kept_estimate(tmp_path, plan)
+    assert kept is not None
+    assert kept_estimate(tmp_path, replace(plan, to_choose=1)) is None
+    assert kept_estimate(tmp_path, finished_plan(experiment, {plan.trials[0].trial_id})) is None
+    assert truth_line(kept, 144.0, 36.0, placement) == (
+        "took 0:02:24 (0.02 CPU hours); estimated 0:01:12 (0.04): 2.00 and 0.50 times the estimate"
+    )
 
 
 def test_a_store_that_does_not_answer_is_no_empty_store(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert tracking.finished_ids(experiment.name) == set()
+    assert tracking.existing_store(experiment.name) is None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(SpecError, match=r"http://127\.0\.0\.1:9 does not answer"):
-        tracking.finished_ids(experiment.name)
+        tracking.existing_store(experiment.name)
     (tmp_path / "broken.db").write_bytes(b"no database" * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///broken.db")
     with pytest.raises(SpecError, match=r"broken\.db is not a readable SQLite store"):
-        tracking.finished_ids(experiment.name)
+        tracking.existing_store(experiment.name)

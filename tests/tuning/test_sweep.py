@@ -107,7 +107,7 @@ def test_every_epoch_series_has_one_value_an_epoch(workplace: Workplace, first: 
         names = [f"{quantity}/{name}" for quantity in quantities for name in trial.networks]
         names += ["images_per_second"]
         names += [f"{q}/{n}" for q in ("best_val_top1", "last_val_top1") for n in trial.networks]
-        names += ["train_seconds"]
+        names += ["train_seconds", "peak_memory_mib"]
         if trial.links:
             names += [f"agreement/{LINK}", f"expert_share/{LINK}"]
         for name in names:

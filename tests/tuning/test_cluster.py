@@ -1,0 +1,97 @@
+"""A cluster of several nodes: one is taken away in mid-sweep, and a store that only one has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.tuning.mlflow_server import Server
+from tests.tuning.test_survival import assert_as_if_undisturbed
+from tests.tuning.workplace import Workplace, await_, small_experiment
+from tuning.ray_environment import prepare
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+pytestmark = pytest.mark.slow
+
+OBJECT_STORE_BYTES = 80_000_000
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head that trains nothing, and two workers with a core each."""
+    prepare()
+    # Ray reads its authentication mode when it is first imported
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 0,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        },
+    )
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture
+def joined(cluster: Cluster) -> dict[str, str]:
+    """What a driver must know to use the cluster."""
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+    return {"RAY_ADDRESS": cluster.address} | {name: os.environ[name] for name in names}
+
+
+def test_a_store_in_a_file_is_refused_on_several_nodes(
+    tmp_path_factory: pytest.TempPathFactory, joined: dict[str, str]
+) -> None:
+    workplace = Workplace(tmp_path_factory.mktemp("file"), **joined)
+    workplace.write(small_experiment())
+    status, output = workplace.sweep()
+    assert status == 2, output
+    message = output.strip().splitlines()[-1]
+    assert message.startswith("switokd: the cluster has 3 nodes")
+    assert f"sqlite:///{workplace.folder / 'runs' / 'mlflow.db'} is a file of this one" in message
+    assert "MLFLOW_TRACKING_URI" in message
+    assert "Traceback" not in output
+    assert workplace.trial_runs("small") == {}
+
+
+def test_a_removed_node_loses_and_doubles_nothing(
+    tmp_path_factory: pytest.TempPathFactory, cluster: Cluster, joined: dict[str, str]
+) -> None:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    workplace = Workplace(
+        tmp_path_factory.mktemp("removal"), MLFLOW_TRACKING_URI=server.uri, **joined
+    )
+    content = small_experiment(
+        name="removal",
+        methods=["dml", "switokd"],
+        recipe={"epochs": 4},
+        resources={"checkpoint_seconds": 0.4},
+    )
+    trials = workplace.write(content).trials
+    try:
+        sweep = workplace.start("sweep", workplace.file.name)
+        for trial in trials:
+            await_(lambda t=trial: len(workplace.checkpoints(t)) > 1)
+        workers = {trial.trial_id: workplace.worker_pid(trial) for trial in trials}
+        assert len(set(workers.values())) == 2, "the trials share a node"
+        cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
+        output, _ = sweep.communicate(timeout=240)
+        assert sweep.returncode == 0, output
+        assert sum("it goes on from its checkpoint" in line for line in output.splitlines()) == 1
+        (moved,) = (t for t in trials if workplace.worker_pid(t) != workers[t.trial_id])
+        assert set(workplace.trial_runs("removal")) == set(workers)
+        assert {run.info.status for run in workplace.runs("removal")} == {"FINISHED"}
+        assert_as_if_undisturbed(workplace, moved)
+    finally:
+        server.stop()

@@ -1,0 +1,74 @@
+"""A trial that runs out of its share of a GPU: once more with the whole one, then it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tuning.workplace import Workplace, small_experiment
+
+pytestmark = pytest.mark.slow
+
+# in a worker the first so many steps of all end as they do on a full GPU; Python reads this file
+# at each start, and only Ray's workers may pay for the import
+FULL_GPU = """
+import os, sys
+from pathlib import Path
+
+if any("default_worker" in argument for argument in sys.orig_argv):
+    import torch
+    from switokd.trainer import Trainer
+
+    left, train_step = Path(os.environ["FAILURES_LEFT"]), Trainer.train_step
+
+    def step(self, images, targets):
+        count = int(left.read_text())
+        if count:
+            left.write_text(str(count - 1))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return train_step(self, images, targets)
+
+    Trainer.train_step = step
+"""
+
+
+@pytest.fixture
+def failures_left(tmp_path: Path) -> Path:
+    return tmp_path / "failures_left"
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, failures_left: Path) -> Workplace:
+    """With one GPU as far as Ray knows; the trials train on the CPU."""
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(FULL_GPU, encoding="utf-8")
+    return Workplace(
+        tmp_path,
+        RAY_OVERRIDE_RESOURCES='{"GPU": 1}',
+        PYTHONPATH=f"{tmp_path / 'path'}:{Path(__file__).parents[2]}",
+        FAILURES_LEFT=str(failures_left),
+    )
+
+
+def test_it_is_run_again_alone_and_then_fails_with_the_reason(
+    workplace: Workplace, failures_left: Path
+) -> None:
+    content = small_experiment(methods=["dml"], resources={"trials_per_gpu": 2, "cpus": 1})
+    (trial,) = workplace.write(content).trials
+    failures_left.write_text("2")
+    status, output = workplace.sweep()
+    assert status == 1, output
+    assert "0.5 GPUs each" in output
+    assert output.count("alone on its device") == 1
+    run = workplace.trial_runs("small")[trial.trial_id]
+    assert run.info.status == "FAILED"
+    assert "out of memory" in run.data.tags["switokd.failure"]
+
+    failures_left.write_text("1")
+    status, output = workplace.sweep()
+    assert status == 0, output
+    assert output.count("alone on its device") == 1
+    run = workplace.trial_runs("small")[trial.trial_id]
+    assert run.info.status == "FINISHED"
+    assert "switokd.failure" not in run.data.tags

@@ -1,0 +1,107 @@
+"""What schedulers decide from results as workers send them, and what becomes of a stop."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from switokd.search import Search
+from tuning.stopping import FinishStopped, stopping_scheduler
+
+
+class Worker:
+    """Takes down the orders that a trial's actor would get."""
+
+    def __init__(self) -> None:
+        self.orders: list[str] = []
+        self.stop_early = SimpleNamespace(remote=self.orders.append)
+
+
+class TuneTrial:
+    """What the schedulers use of Tune's trial."""
+
+    def __init__(self, name: str) -> None:
+        self.trial_id = name
+        self.temporary_state: Any = SimpleNamespace(ray_actor=Worker())
+
+
+def trial(name: str) -> Any:
+    return TuneTrial(name)
+
+
+def scheduler(**settings: Any) -> FinishStopped:
+    made = stopping_scheduler(Search(**settings), epochs=16)
+    assert isinstance(made, FinishStopped)
+    return made
+
+
+def report(guide: FinishStopped, who: Any, epoch: int, value: float | None) -> list[str]:
+    """The orders that one result leads to; Tune itself is always told to go on."""
+    before = len(who.temporary_state.ray_actor.orders)
+    result = {"epoch": epoch} | ({} if value is None else {"objective": value})
+    assert guide.on_trial_result(None, who, result) == "CONTINUE"
+    return who.temporary_state.ray_actor.orders[before:]
+
+
+def test_no_scheduler_is_none() -> None:
+    assert stopping_scheduler(Search(), epochs=16) is None
+
+
+@pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
+def test_asha_stops_what_is_behind_at_a_rung(mode: str, sign: int) -> None:
+    guide = scheduler(scheduler="asha", mode=mode, grace_epochs=2, reduction_factor=2)
+    good, bad = trial("good"), trial("bad")
+    for each in (good, bad):
+        guide.on_trial_add(None, each)
+    assert report(guide, good, 2, sign * 90.0) == []
+    # before the first rung nothing is decided, and between rungs neither
+    assert report(guide, bad, 1, sign * 10.0) == []
+    assert report(guide, bad, 2, sign * 10.0) == ["stopped by asha"]
+    assert report(guide, good, 3, sign * 1.0) == []
+
+
+def test_a_worker_that_died_is_told_again_and_a_late_result_counts_no_more() -> None:
+    guide = scheduler(scheduler="asha", grace_epochs=1, reduction_factor=2)
+    good, bad = trial("good"), trial("bad")
+    for each in (good, bad):
+        guide.on_trial_add(None, each)
+    report(guide, good, 1, 90.0)
+    assert report(guide, bad, 1, 10.0) == ["stopped by asha"]
+    bad.temporary_state.ray_actor = None
+    assert guide.on_trial_result(None, bad, {"epoch": 1, "objective": 99.0}) == "CONTINUE"
+    bad.temporary_state.ray_actor = Worker()
+    assert report(guide, bad, 1, None) == ["stopped by asha"]
+    guide.on_trial_complete(None, bad, {"epoch": 1})
+
+
+def test_median_stops_below_the_others_means_and_never_pauses() -> None:
+    guide = scheduler(scheduler="median", grace_epochs=1)
+    others = [trial(str(number)) for number in range(3)]
+    bad = trial("bad")
+    for each in (*others, bad):
+        guide.on_trial_add(None, each)
+    for number, other in enumerate(others):
+        for epoch in (1, 2):
+            assert report(guide, other, epoch, 80.0 + number) == []
+    assert report(guide, bad, 1, None) == []
+    assert report(guide, bad, 2, 60.0) == ["stopped by median"]
+
+
+def test_a_failed_trial_is_no_result() -> None:
+    guide = scheduler(scheduler="median", grace_epochs=1)
+    failed, other = trial("failed"), trial("other")
+    for each in (failed, other):
+        guide.on_trial_add(None, each)
+    guide.on_trial_complete(None, failed, {"done": True, "failure": "diverged"})
+    assert report(guide, other, 1, 50.0) == []
+
+
+@pytest.mark.parametrize("name", ["asha", "median"])
+def test_what_earlier_calls_finished_is_compared_with(name: str) -> None:
+    guide = scheduler(scheduler=name, grace_epochs=1)
+    guide.recall([[(1, 80.0), (2, 81.0)], [(1, 82.0)], [(1, 84.0)], []])
+    bad = trial("bad")
+    guide.on_trial_add(None, bad)
+    assert report(guide, bad, 1, 60.0) == [f"stopped by {name}"]

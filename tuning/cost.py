@@ -1,0 +1,187 @@
+"""What trials take: a few real steps of each kind of them, timed and multiplied out."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from switokd.experiment import Experiment
+from switokd.spec import TrialSpec
+from switokd.train import build_trainer, choose_device
+from switokd.trainer import Trainer
+from tuning.placement import Placement, place
+from tuning.plan import Plan
+
+WARMUP_STEPS = 2
+TIMED_STEPS = 3
+WARMUP_EVALUATION = 1
+TIMED_EVALUATION = 2
+
+
+@dataclass(frozen=True)
+class TrialWork:
+    """What one trial takes: seconds, and bytes of a checkpoint and of its networks' weights."""
+
+    seconds: float = 0.0
+    checkpoint_bytes: int = 0
+    weights_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class TrialCost:
+    """One trial of the experiment: whether it has finished before, and what it should take."""
+
+    trial: TrialSpec
+    finished: bool
+    work: TrialWork
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Every trial's cost on one machine, and how many run at once.
+
+    `to_choose` trials more, which a search has still to find, are taken for the mean of the others.
+    """
+
+    costs: tuple[TrialCost, ...]
+    placement: Placement
+    to_choose: int = 0
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of each trial that is to be trained."""
+        known = [cost.work.seconds for cost in self.costs if not cost.finished]
+        timed = known or [0.0]
+        return known + [sum(timed) / len(timed)] * self.to_choose
+
+    @property
+    def device_seconds(self) -> float:
+        return sum(self.seconds)
+
+    @property
+    def wall_seconds(self) -> float:
+        """Trials handed to free slots in order; no shorter than the longest one."""
+        free_at = [0.0] * self.placement.slots
+        for seconds in self.seconds:
+            free_at[free_at.index(min(free_at))] += seconds
+        return max(free_at)
+
+    @property
+    def folder_bytes(self) -> float:
+        """What the trials leave under runs/: a checkpoint and last and best weights each."""
+        return self._bytes(lambda work: work.checkpoint_bytes + 2 * work.weights_bytes)
+
+    @property
+    def artifact_bytes(self) -> float:
+        """What they leave in the artifact store: the weights again."""
+        return self._bytes(lambda work: 2 * work.weights_bytes)
+
+    @property
+    def running_bytes(self) -> int:
+        """What is there besides while they run: two checkpoints where one will stay."""
+        at_once = min(self.placement.slots, len(self.seconds))
+        return at_once * max((cost.work.checkpoint_bytes for cost in self.costs), default=0)
+
+    def _bytes(self, of: Callable[[TrialWork], int]) -> float:
+        known = [of(cost.work) for cost in self.costs if not cost.finished]
+        return sum(known) * len(self.seconds) / max(1, len(known))
+
+
+def estimate(experiment: Experiment, plan: Plan) -> Estimate:
+    """Time a few steps of each kind of trial in this process. Raises DataError."""
+    cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
+    to_train = plan.total - len(plan.values)
+    placement = place(experiment.resources, max(1, to_train), cpus, gpus)
+    torch.set_num_threads(placement.cpus)
+    timed: dict[tuple[Any, ...], TrialWork] = {}
+    costs = []
+    for trial in plan.trials:
+        finished = trial.trial_id in plan.values
+        kind = kind_of_work(trial)
+        if not finished and kind not in timed:
+            timed[kind] = measure(trial)
+        costs.append(TrialCost(trial, finished, timed.get(kind, TrialWork())))
+    return Estimate(tuple(costs), placement, plan.to_choose)
+
+
+def kind_of_work(trial: TrialSpec) -> tuple[Any, ...]:
+    """Equal for trials of equal work: seed, temperature and the weights of losses change none."""
+    settings = trial.method.settings.items()
+    kinds = tuple((key, value if isinstance(value, str) else None) for key, value in settings)
+    optimizers = tuple(network.optimizer for network in trial.networks.values())
+    return (trial.pair, trial.method.name, kinds, optimizers, trial.recipe, trial.dataset)
+
+
+def measure(trial: TrialSpec) -> TrialWork:
+    """The expected work of one trial: timed steps and evaluation batches, times their number."""
+    trainer = build_trainer(trial, choose_device(trial.resources.gpus))
+    try:
+        steps = trainer.data.steps_per_epoch
+        epoch = steps * step_seconds(trainer) + evaluation_seconds(trainer)
+        weights = sum(_bytes_in(network.state_dict()) for network in trainer.networks.values())
+        momenta = sum(_bytes_in(each.state_dict()) for each in trainer.optimizers.values())
+        # the best epoch's weights lie in a checkpoint beside the newest
+        return TrialWork(trainer.epochs * epoch, 2 * weights + momenta, weights)
+    finally:
+        trainer.data.close()
+
+
+def step_seconds(trainer: Trainer) -> float:
+    """The median of a few training steps, after some that are not typical."""
+    times = []
+    batches = itertools.islice(trainer.data.train_epoch(), WARMUP_STEPS + TIMED_STEPS)
+    for images, targets in batches:
+        started = time.perf_counter()
+        trainer.train_step(images, targets)
+        trainer.timeline.flush()
+        times.append(time.perf_counter() - started)
+    timed = sorted(times[WARMUP_STEPS:] or times)
+    return timed[len(timed) // 2]
+
+
+def evaluation_seconds(trainer: Trainer) -> float:
+    """An evaluation's seconds, from a few batches of it and the number of its images."""
+    split, data = trainer.evaluation_split, trainer.data
+    for batches in (WARMUP_EVALUATION, TIMED_EVALUATION):
+        first = FirstBatches(data, batches)
+        trainer.data = first
+        started = time.perf_counter()
+        trainer.evaluate(split)
+        seconds = time.perf_counter() - started
+    trainer.data = data
+    return seconds * data.evaluation_size(split) / first.images
+
+
+class FirstBatches:
+    """The first batches of an evaluation, and how many images they had."""
+
+    def __init__(self, data: Any, batches: int) -> None:
+        self._data, self._batches = data, batches
+        self.images = 0
+
+    def evaluation(self, split: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, targets in itertools.islice(self._data.evaluation(split), self._batches):
+            self.images += len(targets)
+            yield images, targets
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
+
+
+def _bytes_in(state: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(state))
+
+
+def _tensors(state: Any) -> Iterator[Tensor]:
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, dict | list):
+        for part in state.values() if isinstance(state, dict) else state:
+            yield from _tensors(part)

@@ -1,0 +1,94 @@
+"""How many trials share a GPU: from the memory and the time that a few steps of one really take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ray
+import torch
+
+from switokd.memory import MIB
+from switokd.models import describe
+from switokd.spec import Resources, TrialSpec
+from switokd.train import build_trainer
+
+# a training's later peaks, and other processes', must fit as well
+MEMORY_SHARE = 0.9
+MOST_TRIALS = 16
+WARMUP_STEPS, TIMED_STEPS = 5, 20
+
+
+@dataclass(frozen=True)
+class GpuUse:
+    """What one trial takes of a GPU: MiB with the context of its process, and of all its MiB.
+
+    `busy`: the share of the time, 0 to 1, in which the GPU works for the trial.
+    """
+
+    used_mib: float
+    total_mib: float
+    busy: float
+
+
+def trials_per_gpu(use: GpuUse) -> int:
+    """As many trials as fit into the memory and into the time that one leaves the GPU idle."""
+    by_memory = int(MEMORY_SHARE * use.total_mib / use.used_mib)
+    # trials that would only wait for each other's kernels gain nothing and lose memory
+    by_time = int(1 / max(use.busy, 1 / MOST_TRIALS) + 0.5)
+    return max(1, min(by_memory, by_time, MOST_TRIALS))
+
+
+def settled(resources: Resources, trials: Sequence[TrialSpec], total_gpus: float) -> Resources:
+    """The resources with `trials_per_gpu` measured where it is `auto`, by a task of Ray's."""
+    if resources.trials_per_gpu != "auto":
+        return resources
+    count = 1
+    if total_gpus >= 1 and trials and resources.gpus == "auto":
+        # a process of its own gives the GPU back when it ends
+        probe = ray.remote(num_gpus=1, max_calls=1)(measure_use)
+        count = trials_per_gpu(ray.get(probe.remote(largest(trials))))
+    return resources.model_copy(update={"trials_per_gpu": count})
+
+
+def largest(trials: Sequence[TrialSpec]) -> TrialSpec:
+    """The trial with the most parameters: where it fits, the others do."""
+    return max(trials, key=parameters)
+
+
+def parameters(trial: TrialSpec) -> int:
+    """Numbers in a trial's networks, for the classes that each was published with."""
+    known = {card.name: card.parameters for card in describe()}
+    return sum(known[network.model] for network in trial.networks.values())
+
+
+def measure_use(trial: TrialSpec) -> GpuUse:
+    """Train a few steps on this process's GPU, which nobody else should be using."""
+    device = torch.device("cuda")
+    trainer = build_trainer(trial, device)
+    try:
+        batches = trainer.data.train_epoch()
+        for _, (images, targets) in zip(range(WARMUP_STEPS), batches, strict=False):
+            trainer.train_step(images, targets)
+        torch.cuda.synchronize()
+        # the events lie around each step; between them the GPU waits for its next work
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True
+        ) as profile:
+            started = torch.cuda.Event(enable_timing=True)
+            ended = torch.cuda.Event(enable_timing=True)
+            started.record()
+            for _, (images, targets) in zip(range(TIMED_STEPS), batches, strict=False):
+                trainer.train_step(images, targets)
+            ended.record()
+            torch.cuda.synchronize()
+        trainer.timeline.flush()
+    finally:
+        trainer.data.close()
+    working_ms = sum(event.self_device_time_total for event in profile.key_averages()) / 1000
+    free, total = torch.cuda.mem_get_info(device)
+    return GpuUse(
+        used_mib=(total - free) / MIB,
+        total_mib=total / MIB,
+        busy=min(1.0, working_ms / started.elapsed_time(ended)),
+    )

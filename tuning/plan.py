@@ -1,0 +1,97 @@
+"""What a sweep has to do: which trials there are, which have finished, how many are still to find.
+
+All of it follows from the experiment file and the tracking store, so that it is found anew by
+every call.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from switokd import tracking
+from switokd.continuation import shorter_trials
+from switokd.experiment import Candidate, Experiment
+from switokd.search import SearchPoint
+from switokd.spec import TrialSpec
+from switokd.tracking import Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trials known so far, with their points where they are a search's.
+
+    `values`: the search's metric of finished trials by id, None where a run has none; `run_ids`:
+    their runs. `to_choose`: how many trials a guided search adds to the known ones. `continues`:
+    for a missing trial, by id, finished ones that are it with fewer epochs.
+    """
+
+    trials: tuple[TrialSpec, ...]
+    candidates: dict[str, Candidate]
+    values: dict[str, float | None]
+    to_choose: int
+    run_ids: dict[str, str] = field(default_factory=dict)
+    continues: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> list[TrialSpec]:
+        """The known trials without a finished run."""
+        return [trial for trial in self.trials if trial.trial_id not in self.values]
+
+    @property
+    def points(self) -> dict[str, SearchPoint]:
+        """The points of a search's trials by id."""
+        return {key: candidate.point for key, candidate in self.candidates.items()}
+
+    @property
+    def total(self) -> int:
+        return len(self.trials) + self.to_choose
+
+
+def make_plan(experiment: Experiment, store: Store | None) -> Plan:
+    """What the store, where there is one, says of an experiment. Raises TrackingError."""
+    runs = tracking.find_runs(store) if store else {}
+    search = experiment.search
+    candidates = dict(experiment.points) if search.draws else {}
+    trials = {trial.trial_id: trial for trial in experiment.trials}
+    to_choose = 0
+    if search.algorithm == "tpe":
+        chosen = tracked_candidates(experiment, runs)
+        candidates = {key: candidates[key] for key in trials} | chosen
+        trials = {key: candidate.trial for key, candidate in candidates.items()}
+        to_choose = max(0, (search.trials or 0) - len(trials))
+    ended = {key: run for key, run in runs.items() if run.info.status == "FINISHED"}
+    finished = {key: ended[key] for key in trials if key in ended}
+    values = {key: run.data.metrics.get(search.metric) for key, run in finished.items()}
+    run_ids = {key: run.info.run_id for key, run in finished.items()}
+    continues = shorter_trials(
+        [trial for key, trial in trials.items() if key not in finished],
+        {key: run.data.params for key, run in ended.items()},
+    )
+    return Plan(tuple(trials.values()), candidates, values, to_choose, run_ids, continues)
+
+
+def finished_histories(plan: Plan, store: Store, metric: str) -> list[list[tuple[int, float]]]:
+    """The (epoch, value) pairs of each finished trial. Raises TrackingError."""
+    histories = []
+    with tracking.answering(store.uri):
+        for run_id in plan.run_ids.values():
+            points = tracking.client(store.uri).get_metric_history(run_id, metric)
+            histories.append(sorted((point.step, point.value) for point in points))
+    return histories
+
+
+def tracked_candidates(experiment: Experiment, runs: dict[str, Any]) -> dict[str, Candidate]:
+    """The points of the experiment's space that earlier calls chose, oldest first, by trial id."""
+    found = {}
+    for trial_id, run in reversed(runs.items()):
+        point = json.loads(run.data.tags.get(tracking.POINT, "null"))
+        if not isinstance(point, dict) or not experiment.search.has(point):
+            continue
+        for number, cell in enumerate(experiment.cells):
+            # another recipe, say, makes it another trial, whose result says nothing here
+            trial = cell.at(point)
+            if trial.trial_id == trial_id:
+                found[trial_id] = Candidate(trial, number, point)
+    return found
