@@ -12,6 +12,8 @@ from rich.table import Table
 from switokd.experiment import Experiment
 from switokd.train import run
 
+THREADS = 2
+
 
 def accuracies(precision: str, seeds: list[int], epochs: int) -> list[float]:
     """Last top-1 in percent of the student of a SwitOKD pair, one per seed."""
@@ -19,7 +21,7 @@ def accuracies(precision: str, seeds: list[int], epochs: int) -> list[float]:
         {
             "name": f"precision-{precision}",
             "dataset": "digits",
-            "cohorts": [{"teachers": ["wrn_16_2"], "students": ["resnet20"]}],
+            "cohorts": [{"teachers": ["wrn_16_1"], "students": ["resnet20"]}],
             "methods": ["switokd"],
             "seeds": seeds,
             "recipe": {
@@ -34,7 +36,7 @@ def accuracies(precision: str, seeds: list[int], epochs: int) -> list[float]:
     )
     with tempfile.TemporaryDirectory() as folder:
         return [
-            run(trial, runs=folder, threads=2).metrics["last_val_top1/S1"]
+            run(trial, runs=folder, threads=THREADS).metrics["last_val_top1/S1"]
             for trial in experiment.trials
         ]
 
@@ -42,7 +44,7 @@ def accuracies(precision: str, seeds: list[int], epochs: int) -> list[float]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="how many")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args(arguments)
     seeds = list(range(options.seeds))
     table = Table("precision", "mean %", "deviation", *(f"seed {s}" for s in seeds), box=None)
@@ -51,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         mean, deviation = statistics.mean(values), statistics.stdev(values)
         table.add_row(precision, f"{mean:.2f}", f"{deviation:.2f}", *(f"{v:.2f}" for v in values))
     console = Console(width=120)
-    console.print("digits 8 x 8, wrn_16_2>resnet20, switokd: last top-1 of the student")
+    console.print("digits 8 x 8, wrn_16_1>resnet20, switokd: last top-1 of the student")
     console.print(table)
 
 
