@@ -7,6 +7,8 @@ worker's: Tune would have the trial take on the other's identity with its config
 from __future__ import annotations
 
 import json
+import math
+import random
 from typing import Any
 
 from ray import tune
@@ -27,6 +29,9 @@ class Population(PopulationBasedTraining):
         (self._cell,) = experiment.cells
         self._space = {k: d for k, d in search.space.items() if isinstance(d, Interval)}
         self._progress = progress
+        self._random = random.Random(search.seed)
+        self._scores: dict[int, dict[Trial, float]] = {}
+        self._epoch = 0
         domains = {
             key: (tune.loguniform if interval.log else tune.uniform)(interval.low, interval.high)
             for key, interval in self._space.items()
@@ -45,11 +50,37 @@ class Population(PopulationBasedTraining):
         if OBJECTIVE not in result:
             return str(TrialScheduler.CONTINUE)
         trial.config["choice"]["point"] = json.loads(result["point"])
+        self._epoch = result[TIME]
+        scores = self._scores.setdefault(self._epoch, {})
+        scores[trial] = self._metric_op * result[OBJECTIVE]
         verdict = str(super().on_trial_result(tune_controller, trial, result))
         if verdict == TrialScheduler.PAUSE:
             tell_worker(trial, "set_aside")
             self._progress.set_aside(trial.config["choice"]["trial_id"])
         return verdict
+
+    def _quantiles(self) -> tuple[list[Trial], list[Trial]]:
+        """The worst and the best members, by what each had after the epoch that has just ended.
+
+        Tune would compare the latest values: of members that take turns, the one that has just
+        trained would hardly ever be behind.
+        """
+        scores = self._scores[self._epoch]
+        ranked = sorted(scores, key=lambda trial: scores[trial])
+        count = min(math.ceil(len(ranked) * self._quantile_fraction), len(ranked) // 2)
+        return ranked[:count], ranked[len(ranked) - count :]
+
+    def _checkpoint_or_exploit(
+        self,
+        trial: Trial,
+        tune_controller: Any,
+        upper_quantile: list[Trial],
+        lower_quantile: list[Trial],
+    ) -> None:
+        super()._checkpoint_or_exploit(trial, tune_controller, upper_quantile, [])
+        if trial in lower_quantile:
+            # whether the donor has a checkpoint of ours, the worker will see
+            self._exploit(tune_controller, trial, self._random.choice(upper_quantile))
 
     def _exploit(self, tune_controller: Any, trial: Trial, trial_to_clone: Trial) -> None:
         drawn, _ = self._get_new_config(trial, trial_to_clone)

@@ -59,7 +59,7 @@ def sweep(
             # nothing is discarded for a sweep that could not run
             check_data(plan.trials)
             discard(plan.trials, store, runs)
-            plan = make_plan(experiment, store)
+            plan = replace(make_plan(experiment, store), continues={})
         close_abandoned(store, runs, experiment.name)
         finished = len(plan.values)
         console.print(

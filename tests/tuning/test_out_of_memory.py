@@ -54,21 +54,18 @@ def workplace(tmp_path: Path, failures_left: Path) -> Workplace:
 def test_it_is_run_again_alone_and_then_fails_with_the_reason(
     workplace: Workplace, failures_left: Path
 ) -> None:
-    content = small_experiment(methods=["dml"], resources={"trials_per_gpu": 2, "cpus": 1})
-    (trial,) = workplace.write(content).trials
-    failures_left.write_text("2")
+    content = small_experiment(methods=["dml"], seeds=[0, 1])
+    content["resources"] = {"trials_per_gpu": 2, "cpus": 1}
+    trials = workplace.write(content).trials
+    # both run out of memory together, and one of them alone as well
+    failures_left.write_text("3")
     status, output = workplace.sweep()
     assert status == 1, output
-    assert "0.5 GPUs each" in output
-    assert output.count("alone on its device") == 1
-    run = workplace.trial_runs("small")[trial.trial_id]
-    assert run.info.status == "FAILED"
-    assert "out of memory" in run.data.tags["switokd.failure"]
-
-    failures_left.write_text("1")
-    status, output = workplace.sweep()
-    assert status == 0, output
-    assert output.count("alone on its device") == 1
-    run = workplace.trial_runs("small")[trial.trial_id]
-    assert run.info.status == "FINISHED"
-    assert "switokd.failure" not in run.data.tags
+    assert "2 at once, 1 CPU cores and 0.5 GPUs each" in output
+    assert output.count("alone on its device") == 2
+    runs = workplace.trial_runs("small")
+    assert set(runs) == {trial.trial_id for trial in trials}
+    by_status = {run.info.status: run for run in runs.values()}
+    assert set(by_status) == {"FAILED", "FINISHED"}
+    assert "out of memory" in by_status["FAILED"].data.tags["switokd.failure"]
+    assert "switokd.failure" not in by_status["FINISHED"].data.tags
