@@ -69,6 +69,12 @@ def checkpoint_folder(
     return CheckpointFolder(trial_folder(runs, trial.experiment, trial_id), "checkpoints")
 
 
+def as_written_now(state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A checkpoint's state with what an older version did not keep in it."""
+    younger = {"history": [], "peak_memory": None, "continued_from": None}
+    return None if state is None else younger | {"stopped": None, "changes": []} | state
+
+
 class TrialSession:
     """A trial in progress; a context manager that ends the trial's run as the block ended.
 
@@ -106,7 +112,7 @@ class TrialSession:
         self._held = contextlib.ExitStack()
         self._held.enter_context(FileLock(self.folder / "lock", f"trial {trial.trial_id}"))
         try:
-            state = self.checkpoints.latest()
+            state = as_written_now(self.checkpoints.latest())
             self._continued_from = state["continued_from"] if state else None
             shorter = None if state else self._shorter(continues)
             before = state or shorter or {}
@@ -285,8 +291,8 @@ class TrialSession:
     def _shorter(self, continues: Sequence[str]) -> dict[str, Any] | None:
         """The state of the first shorter trial that this one can go on from."""
         for trial_id in continues:
-            state = checkpoint_folder(self.trial, self._runs, trial_id).latest()
-            if state is None or state["changes"]:
+            state = as_written_now(checkpoint_folder(self.trial, self._runs, trial_id).latest())
+            if state is None or state["changes"] or not state["history"]:
                 log.warning("trial %s left no checkpoint to go on from", trial_id)
                 continue
             difference = first_difference(
@@ -308,7 +314,7 @@ class TrialSession:
         self._history = [Point(*values) for values in shorter["history"]]
         self._outbox.add(self._history)
         # its windows are of another length: they are made anew from the whole timeline
-        self.checkpoint()
+        self._checkpoint_or_warn()
 
     def __enter__(self) -> TrialSession:
         return self

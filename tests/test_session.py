@@ -116,6 +116,18 @@ def test_a_damaged_newest_checkpoint_costs_an_interval_and_nothing_else(
     assert_equal_results(finish(session), undisturbed)
 
 
+def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path, undisturbed: TrialResult) -> None:
+    with TrialSession(trial(), runs=tmp_path, threads=1) as session:
+        session.advance(seconds=0.0)
+    state = session.checkpoints.latest()
+    assert state is not None
+    kept = ("trainer", "threads", "tracked_step", "last_top1", "summary", "outbox", "versions")
+    session.checkpoints.save(1, {key: state[key] for key in kept})
+    session = TrialSession(trial(), runs=tmp_path)
+    assert session.trainer.step == 1
+    assert_equal_results(finish(session), undisturbed)
+
+
 def test_a_full_disk_costs_checkpoints_but_no_training(
     tmp_path: Path, undisturbed: TrialResult, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = ("data", "data_sharing", "trainer", "precision", "dashboards")
+BENCHMARKS = ("data", "data_sharing", "trainer", "precision", "sweep", "dashboards")
 DASHBOARDS = Path(__file__).parents[1] / "dashboards" / "bench_speed.py"
 
 
