@@ -1,4 +1,4 @@
-"""MLflow store -> DataFrames; the only module here that talks to MLflow.
+"""MLflow store -> DataFrames; with `server_points.py` all that talks to MLflow here.
 
 `Store.trials` is one paged query however many runs there are. Its frame has one row per trial
 run: the identity as plain columns (`TRIAL_COLUMNS`), everything else under MLflow's own prefixes

@@ -159,7 +159,7 @@ def train(
                     f"{report.images_per_second:.0f} images/s",
                     highlight=False,
                 )
-            if session.trainer.done:
+            if session.done:
                 result = session.finish()
     except (DivergedError, OSError) as error:
         _err(f"failed: {chosen.label}: {error}")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
+from switokd.environment import library_versions
 from switokd.spec import TrialSpec
 from switokd.train import build_optimizer, build_schedule
 from switokd.trainer import Trainer
@@ -45,6 +46,29 @@ def shorter_trials(
 
 def _rest(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     return frozenset(item for item in params.items() if item[0] not in (EPOCHS, MILESTONES))
+
+
+def as_written_now(state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A checkpoint's state with what an older version did not keep in it."""
+    if state is None:
+        return None
+    younger: dict[str, Any] = dict.fromkeys(("peak_memory", "continued_from", "stopped"))
+    return younger | {"history": [], "changes": []} | state
+
+
+def why_not(state: dict[str, Any] | None, longer: TrialSpec) -> str | None:
+    """Why a trial cannot go on from a shorter one's checkpoint; None where it can."""
+    if state is None:
+        return "its checkpoint is gone"
+    if state["changes"]:
+        return "its settings changed while it was trained"
+    first_epochs = {epoch for _, _, epoch, _ in state["history"][:1]}
+    if first_epochs != {1}:
+        return "its checkpoint lacks the metrics of its first epochs"
+    if state["versions"] != library_versions():
+        return "it was trained with other versions of Python or its libraries"
+    shorter = TrialSpec.model_validate_json(state["in_force"])
+    return first_difference(shorter, longer, state["trainer"]["epoch"])
 
 
 def first_difference(shorter: TrialSpec, longer: TrialSpec, epochs: int) -> str | None:

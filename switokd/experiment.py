@@ -238,6 +238,10 @@ class Experiment(Frozen):
                     problem = f"must be below epochs = {recipe.epochs}"
                     problem += f" (found {search.grace_epochs})"
                     raise FieldError((("search", "grace_epochs"), problem))
+                if search.scheduler == "pbt" and search.perturbation_epochs >= recipe.epochs:
+                    problem = f"must be below epochs = {recipe.epochs}, or nothing is exchanged"
+                    problem += f" (found {search.perturbation_epochs})"
+                    raise FieldError((("search", "perturbation_epochs"), problem))
         if search.draws:
             self._check_what_is_searched()
         if search.draws or search.scheduler != "none":

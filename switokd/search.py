@@ -62,6 +62,11 @@ class Interval(Frozen):
         bounded = min(max(rounded, self.low), self.high)
         return int(bounded) if whole else float(bounded)
 
+    def has(self, value: Any) -> bool:
+        """Whether a value, such as an earlier search left it, is a number of the interval."""
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and self.low <= value <= self.high
+
     def at(self, share: float, whole: bool = False) -> float | int:
         """The value `share` (0 to 1) of the way from low to high."""
         if self.log:
@@ -89,6 +94,10 @@ def _dimension(value: Any) -> Any:
 Dimension = Annotated[Interval | tuple[Any, ...], BeforeValidator(_dimension)]
 
 
+# what a search wants little of, where it does not say
+LESS_IS_BETTER = ("val_loss/", "train_loss/", "ce/", "val_calibration_error/", "train_seconds")
+
+
 class Search(Frozen):
     """Which points of the settings are trained, what they are judged by, and who stops early."""
 
@@ -102,6 +111,14 @@ class Search(Frozen):
     reduction_factor: Annotated[Finite, Field(gt=1)] = 4.0
     perturbation_epochs: Annotated[Whole, Field(ge=1)] = 5
     seed: Seed = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mode_of_the_metric(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "mode" in data:
+            return data
+        less = str(data.get("metric", "")).startswith(LESS_IS_BETTER)
+        return data | {"mode": "min" if less else "max"}
 
     @field_validator("space", mode="before")
     @classmethod
@@ -158,6 +175,8 @@ class Search(Frozen):
         return self
 
     def _no_population(self) -> Iterator[Problem]:
+        if self.trials is not None and self.trials < 2:
+            yield ("trials",), f"must be at least 2 for pbt (found {self.trials})"
         if self.algorithm != "random":
             yield (
                 ("scheduler",),
@@ -188,9 +207,7 @@ class Search(Frozen):
     def has(self, point: SearchPoint) -> bool:
         """Whether a point, such as an earlier search left it, is one of this space."""
         return point.keys() == self.space.keys() and all(
-            point[key] in dimension
-            if isinstance(dimension, tuple)
-            else dimension.low <= point[key] <= dimension.high
+            point[key] in dimension if isinstance(dimension, tuple) else dimension.has(point[key])
             for key, dimension in self.space.items()
         )
 

@@ -7,7 +7,6 @@ and at the end `timeline.parquet`, `spec.yaml` and `weights/`.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import time
@@ -23,7 +22,7 @@ from torch import nn
 
 from switokd import metrics, results, tracking
 from switokd.checkpoint import CheckpointFolder
-from switokd.continuation import carried_on, first_difference
+from switokd.continuation import as_written_now, carried_on, why_not
 from switokd.data import DataError
 from switokd.environment import library_versions
 from switokd.lock import FileLock
@@ -67,12 +66,6 @@ def checkpoint_folder(
     if trial.resources.storage is not None:
         return CheckpointFolder(trial.resources.storage, trial.experiment, trial_id)
     return CheckpointFolder(trial_folder(runs, trial.experiment, trial_id), "checkpoints")
-
-
-def as_written_now(state: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A checkpoint's state with what an older version did not keep in it."""
-    younger = {"history": [], "peak_memory": None, "continued_from": None}
-    return None if state is None else younger | {"stopped": None, "changes": []} | state
 
 
 class TrialSession:
@@ -162,7 +155,7 @@ class TrialSession:
         self._changes.append({"epoch": epoch, "donor": donor, "values": values})
         tracked = {metrics.metric("pbt", key): value for key, value in values.items()}
         self._outbox.add(metrics.points(tracked, epoch))
-        self._checkpoint_or_warn()
+        self.checkpoint_or_warn()
 
     @property
     def changed_values(self) -> dict[str, float] | None:
@@ -176,7 +169,7 @@ class TrialSession:
             if report is not None:
                 yield report
         if not self.done:
-            self._checkpoint_or_warn()
+            self.checkpoint_or_warn()
 
     def advance(self, seconds: float | None = None) -> EpochReport | None:
         """Train to the end of the epoch, or for about `seconds`; the epoch's report at its end."""
@@ -230,7 +223,7 @@ class TrialSession:
 
     def _outcome(self) -> dict[str, str]:
         tags = {} if self.why_stopped is None else {tracking.STOPPED: self.why_stopped}
-        return tags | ({tracking.CHANGES: json.dumps(self._changes)} if self._changes else {})
+        return tags | ({tracking.CHANGES: tracking.as_tag(self._changes)} if self._changes else {})
 
     def checkpoint(self) -> None:
         """Save everything durably; from then on its points may be sent."""
@@ -264,9 +257,10 @@ class TrialSession:
     def _checkpoint_if_due(self) -> None:
         if time.monotonic() - self._saved_at < self.trial.resources.checkpoint_seconds:
             return
-        self._checkpoint_or_warn()
+        self.checkpoint_or_warn()
 
-    def _checkpoint_or_warn(self) -> None:
+    def checkpoint_or_warn(self) -> None:
+        """Save everything; on a full disk go on with the checkpoint before, and say so."""
         try:
             self.checkpoint()
         except OSError as error:
@@ -292,18 +286,11 @@ class TrialSession:
         """The state of the first shorter trial that this one can go on from."""
         for trial_id in continues:
             state = as_written_now(checkpoint_folder(self.trial, self._runs, trial_id).latest())
-            if state is None or state["changes"] or not state["history"]:
-                log.warning("trial %s left no checkpoint to go on from", trial_id)
-                continue
-            difference = first_difference(
-                TrialSpec.model_validate_json(state["in_force"]),
-                self.trial,
-                state["trainer"]["epoch"],
-            )
-            if difference is None:
+            reason = why_not(state, self.trial)
+            if reason is None:
                 self._continued_from = trial_id
                 return state
-            log.warning("from the first step, and not from trial %s: %s", trial_id, difference)
+            log.warning("from the first step, and not from trial %s: %s", trial_id, reason)
         return None
 
     def _carry_on(self, shorter: dict[str, Any]) -> None:
@@ -314,7 +301,7 @@ class TrialSession:
         self._history = [Point(*values) for values in shorter["history"]]
         self._outbox.add(self._history)
         # its windows are of another length: they are made anew from the whole timeline
-        self._checkpoint_or_warn()
+        self.checkpoint_or_warn()
 
     def __enter__(self) -> TrialSession:
         return self
@@ -328,7 +315,7 @@ class TrialSession:
         with self._held:
             try:
                 if error is None and not self._summary:
-                    self._checkpoint_or_warn()
+                    self.checkpoint_or_warn()
             except DivergedError as found_late:
                 error = found_late
             if self.tracker is None or self.tracker.closed:

@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -149,6 +150,13 @@ def _gpus(value: Any) -> Any:
     )
 
 
+def _full_address(storage: str) -> str:
+    # workers have directories of their own
+    if "://" not in storage and not Path(storage).is_absolute():
+        raise ValueError("must be an address (s3://bucket/path) or an absolute path")
+    return storage
+
+
 class Resources(Frozen):
     """What a trial may take of the machine, and where it keeps its checkpoints.
 
@@ -161,7 +169,7 @@ class Resources(Frozen):
     trials_per_gpu: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_whole)] = 1
     max_concurrent: Annotated[Whole, Field(ge=1)] | None = None
     checkpoint_seconds: Annotated[Finite, Field(ge=0)] = 30.0
-    storage: Text | None = None
+    storage: Annotated[Text, AfterValidator(_full_address)] | None = None
 
     @model_validator(mode="after")
     def _one_way_to_share_a_gpu(self) -> Resources:

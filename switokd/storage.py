@@ -5,6 +5,7 @@ Both kinds hold a file whole or not at all, as far as they can; a reader checks 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -42,7 +43,12 @@ class DiskFolder:
     def names(self) -> list[tuple[str, int]]:
         if not self.path.is_dir():
             return []
-        return [(path.name, path.stat().st_mtime_ns) for path in self.path.iterdir()]
+        found = []
+        for path in self.path.iterdir():
+            # its writer may have renamed or pruned it since
+            with contextlib.suppress(FileNotFoundError):
+                found.append((path.name, path.stat().st_mtime_ns))
+        return found
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
@@ -55,7 +61,8 @@ class DiskFolder:
         (self.path / name).unlink(missing_ok=True)
 
     def delete_all(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
 
     def where(self, name: str) -> str:
         return str(self.path / name)

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from switokd.validation import SpecError
 
@@ -47,10 +47,11 @@ def is_local(uri: str) -> bool:
 def refuse_password(uri: str) -> None:
     """Raise StoreError for an address with a password: addresses go into messages and files."""
     parts = urlsplit(uri)
-    if parts.password is not None:
+    asked = {key.lower() for key, _ in parse_qsl(parts.query)}
+    if parts.password is not None or asked & {"password", "passwd", "sslpassword"}:
         raise StoreError(
-            f"MLFLOW_TRACKING_URI holds the password of {parts.username!r} at {parts.hostname}, "
-            "and addresses are printed: leave it out there and set MLFLOW_TRACKING_USERNAME and "
+            f"MLFLOW_TRACKING_URI holds a password for {parts.hostname}, and addresses are "
+            "printed: leave it out there and set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD (a server) or PGPASSWORD (PostgreSQL)"
         )
 

@@ -65,6 +65,7 @@ MODELS_FOLDER = "models"
 
 METRICS_PER_CALL = 1000
 LONGEST_REASON = 5000
+LONGEST_TAG = 5000
 # MLflow's words for "no, and asking again will not help"; other errors may pass
 FINAL_ANSWERS = frozenset(
     {
@@ -259,6 +260,15 @@ def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
     with answering(store.uri):
         for run_id in run_ids:
             client(store.uri).delete_run(run_id)
+
+
+def as_tag(entries: Sequence[Any]) -> str:
+    """The newest entries of a list in JSON, as many as a tag holds."""
+    for first in range(len(entries)):
+        text = json.dumps(entries[first:])
+        if len(text) <= LONGEST_TAG:
+            return text
+    return "[]"
 
 
 class TrialTracker:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from switokd.checkpoint import CheckpointFolder
-from switokd.continuation import first_difference, learning_rates, shorter_trials
+from switokd.continuation import first_difference, learning_rates, shorter_trials, why_not
+from switokd.environment import library_versions
 from switokd.experiment import Experiment
 from switokd.session import TrialResult, TrialSession
 from switokd.spec import TrialSpec
@@ -74,6 +75,29 @@ def test_another_schedule_starts_from_scratch_and_says_why(
     with TrialSession(long, runs=tmp_path, threads=1, continues=[short.trial_id]) as session:
         assert session.trainer.step == 0
     assert "epoch 1 of T1 had learning rate 0.05 and has 0.0005 now" in caplog.text
+
+
+def test_what_cannot_be_gone_on_from_says_why() -> None:
+    whole = {
+        "history": [["val_top1/S1", 50.0, 1, 0]],
+        "changes": [],
+        "versions": library_versions(),
+        "in_force": trial(2).model_dump_json(),
+        "trainer": {"epoch": 2},
+    }
+    assert why_not(whole, trial(4)) is None
+    # begun by a version that kept no history, and ended by one that does
+    late = [["val_top1/S1", 50.0, 2, 0]]
+    for spoilt, told in (
+        (None, "gone"),
+        (whole | {"history": late}, "lacks the metrics"),
+        (whole | {"history": []}, "lacks the metrics"),
+        (whole | {"changes": [{}]}, "settings changed"),
+        (whole | {"versions": {"torch": "1.0"}}, "other versions"),
+    ):
+        reason = why_not(spoilt, trial(4))
+        assert reason is not None
+        assert told in reason
 
 
 def test_a_shorter_trial_differs_in_its_epochs_alone() -> None:

@@ -251,8 +251,24 @@ def test_a_metric_of_the_end_serves_a_search_without_scheduler(file: Path) -> No
 def test_a_population_that_is_none(
     file: Path, changes: dict[str, Any], space: dict[str, Any], told: str
 ) -> None:
-    search = {"algorithm": "random", "trials": 2, "scheduler": "pbt"}
+    search = {"algorithm": "random", "trials": 2, "scheduler": "pbt", "perturbation_epochs": 1}
     assert complaint(file, changes, **search, space=space)[0].startswith(told)
+
+
+def test_a_population_that_would_exchange_nothing(file: Path) -> None:
+    search = {"algorithm": "random", "scheduler": "pbt", "space": TEMPERATURE}
+    alone = complaint(file, trials=1, perturbation_epochs=1, **search)
+    assert alone == ["search.trials: must be at least 2 for pbt (found 1)"]
+    (late,) = complaint(file, {"methods": ["dml"]}, trials=2, perturbation_epochs=4, **search)
+    assert late.startswith("search.perturbation_epochs: must be below epochs = 4")
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode"), [("val_loss/S1", "min"), ("ce/T1", "min"), ("val_top5/S1", "max")]
+)
+def test_less_of_a_loss_is_better_unless_it_is_said_otherwise(metric: str, mode: str) -> None:
+    assert Search(metric=metric).mode == mode
+    assert Search(metric=metric, mode="max").mode == "max"
 
 
 def test_a_space_knows_its_own_points() -> None:
@@ -260,6 +276,9 @@ def test_a_space_knows_its_own_points() -> None:
     assert search.has({"a": 1.5, "b": 2})
     assert not search.has({"a": 2.5, "b": 2})
     assert not search.has({"a": 1.5, "b": 3})
+    # the file had choices there when the point was drawn
+    assert not search.has({"a": "adaptive", "b": 2})
+    assert not search.has({"a": None, "b": 2})
     assert not search.has({"a": 1.5})
 
 

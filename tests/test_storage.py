@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from switokd.checkpoint import CheckpointFolder
+from switokd.spec import Resources
 from switokd.storage import open_folder
 from switokd.validation import SpecError
 
@@ -80,6 +81,13 @@ def test_a_relative_folder_stays_where_it_was_named(
     os.chdir("elsewhere")
     folder.save(1, {"step": 1})
     assert list((tmp_path / "kept" / "trial").iterdir())
+
+
+def test_a_relative_folder_is_no_storage_for_workers_elsewhere() -> None:
+    for storage in ("s3://bucket/path", "/mnt/sweeps"):
+        assert Resources(storage=storage).storage == storage
+    with pytest.raises(ValueError, match="absolute path"):
+        Resources(storage="sweeps")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
@@ -183,6 +184,8 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("FOLDER", "no folder store"),
         ("nonsense://x", "is no tracking store"),
         ("postgresql://127.0.0.1:9/mlflow", "127.0.0.1:9 does not answer"),
+        ("http://bob:hunter2@127.0.0.1:9", "holds a password for 127.0.0.1"),
+        ("postgresql://h/mlflow?user=bob&Password=hunter2", "holds a password for h,"),
     ],
 )
 def test_an_address_that_no_store_can_have_is_told_at_once(
@@ -192,8 +195,17 @@ def test_an_address_that_no_store_can_have_is_told_at_once(
         raise AssertionError("MLflow would try for minutes")
 
     monkeypatch.setattr(tracking, "client", client)
-    with pytest.raises(StoreError, match=told):
+    with pytest.raises(StoreError, match=told) as error:
         tracking.open_store("tracked", uri.replace("FOLDER", str(tmp_path)), tmp_path)
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_tag_holds_the_newest_entries_whole() -> None:
+    entries = [{"epoch": epoch, "donor": "0123456789ab"} for epoch in range(1000)]
+    kept = json.loads(tracking.as_tag(entries))
+    assert 100 < len(kept) < 1000
+    assert kept == entries[-len(kept) :]
+    assert json.loads(tracking.as_tag(entries[:3])) == entries[:3]
 
 
 def test_an_experiment_deleted_in_mlflow_is_not_written_to(tmp_path: Path, store: Store) -> None:

@@ -16,6 +16,7 @@ from switokd.experiment import Experiment
 from switokd.spec import TrialSpec
 from switokd.train import build_trainer, choose_device
 from switokd.trainer import Trainer
+from tuning.gpu_share import settled
 from tuning.placement import Placement, place
 from tuning.plan import Plan
 
@@ -98,7 +99,8 @@ def estimate(experiment: Experiment, plan: Plan) -> Estimate:
     """Time a few steps of each kind of trial in this process. Raises DataError."""
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     to_train = plan.total - len(plan.values)
-    placement = place(experiment.resources, max(1, to_train), cpus, gpus)
+    resources = settled(experiment.resources, plan.missing or plan.trials, gpus)
+    placement = place(resources, max(1, to_train), cpus, gpus)
     torch.set_num_threads(placement.cpus)
     timed: dict[tuple[Any, ...], TrialWork] = {}
     costs = []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import ray
 import torch
+from ray.exceptions import RayTaskError
 
 from switokd.memory import MIB
 from switokd.models import describe
@@ -40,15 +44,30 @@ def trials_per_gpu(use: GpuUse) -> int:
 
 
 def settled(resources: Resources, trials: Sequence[TrialSpec], total_gpus: float) -> Resources:
-    """The resources with `trials_per_gpu` measured where it is `auto`, by a task of Ray's."""
+    """The resources with `trials_per_gpu` measured where it is `auto`, on a GPU of its own.
+
+    Where not even one trial fits, it is 1: the trial itself will say so.
+    """
     if resources.trials_per_gpu != "auto":
         return resources
     count = 1
     if total_gpus >= 1 and trials and resources.gpus == "auto":
-        # a process of its own gives the GPU back when it ends
-        probe = ray.remote(num_gpus=1, max_calls=1)(measure_use)
-        count = trials_per_gpu(ray.get(probe.remote(largest(trials))))
+        with contextlib.suppress(torch.OutOfMemoryError):
+            count = trials_per_gpu(_probe(largest(trials)))
     return resources.model_copy(update={"trials_per_gpu": count})
+
+
+def _probe(trial: TrialSpec) -> GpuUse:
+    """Measure in a process that gives the GPU back when it ends; in Ray, where that is running."""
+    if not ray.is_initialized():
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(measure_use, trial).result()
+    task = ray.remote(num_gpus=1, max_calls=1)(measure_use)
+    try:
+        use: GpuUse = ray.get(task.remote(trial))
+    except RayTaskError as error:
+        raise error.cause from None
+    return use
 
 
 def largest(trials: Sequence[TrialSpec]) -> TrialSpec:

@@ -16,6 +16,7 @@ from switokd.experiment import Candidate, Experiment
 from switokd.search import SearchPoint
 from switokd.spec import TrialSpec
 from switokd.tracking import Store
+from switokd.validation import FieldError
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,11 @@ def tracked_candidates(experiment: Experiment, runs: dict[str, Any]) -> dict[str
             continue
         for number, cell in enumerate(experiment.cells):
             # another recipe, say, makes it another trial, whose result says nothing here
-            trial = cell.at(point)
+            try:
+                trial = cell.at(point)
+            except FieldError:
+                # the file has changed since, and does not allow it any more
+                continue
             if trial.trial_id == trial_id:
                 found[trial_id] = Candidate(trial, number, point)
     return found

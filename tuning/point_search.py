@@ -39,6 +39,7 @@ class PointSearch(Searcher):
         self._known = set(plan.candidates)
         self._waiting = [plan.candidates[trial.trial_id] for trial in plan.missing]
         self._left = plan.to_choose
+        self._continues = plan.continues
         self._asked: dict[str, Any] = {}
         self.study = OptunaStudy(experiment, len(self._known))
         for trial_id, value in plan.values.items():
@@ -70,7 +71,8 @@ class PointSearch(Searcher):
             self._known.add(candidate.trial.trial_id)
             self._progress.add(candidate.trial, candidate.point)
         self._asked[trial_id] = asked
-        return {"choice": describe_choice(candidate.trial, candidate.point)}
+        continues = self._continues.get(candidate.trial.trial_id, ())
+        return {"choice": describe_choice(candidate.trial, candidate.point, continues)}
 
     def _left_behind(self) -> tuple[Any, Candidate] | None:
         """A point whose run has come since the plan was made.

@@ -98,9 +98,15 @@ class SweepProgress(tune.Callback):
         progress.state = "waiting"
         self._add_time(progress)
 
-    def unfinished(self, trials: list[TrialSpec]) -> bool:
-        """Whether any of these trials has neither finished nor failed."""
-        return any(self.trials[trial.trial_id].state not in ENDED for trial in trials)
+    def await_again(self, trials: list[TrialSpec]) -> None:
+        """Failed trials are to be run once more."""
+        for trial in trials:
+            self.trials[trial.trial_id].state = "waiting"
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether any trial has neither finished nor failed."""
+        return any(progress.state not in ENDED for progress in self.trials.values())
 
     def _of(self, trial: Any) -> TrialProgress:
         return self.trials[trial.config["choice"]["trial_id"]]
@@ -109,9 +115,9 @@ class SweepProgress(tune.Callback):
         progress = self._of(trial)
         if progress.state == "running":
             self._say("again", progress, "its worker ended: it goes on from its checkpoint")
-        elif progress.state == "failed":
+        elif progress.trial.trial_id in self.failures:
             self._say("again", progress, "alone on its device")
-            self.failures.pop(progress.trial.trial_id, None)
+            del self.failures[progress.trial.trial_id]
         progress.state = "running"
         progress.started_at = progress.running_since = time.monotonic()
         progress.started_progress = None

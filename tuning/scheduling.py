@@ -144,7 +144,7 @@ def run_trials(
     finally:
         # Tune's own records: we find everything by the trials' ids
         shutil.rmtree(folder, ignore_errors=True)
-    if progress.unfinished(trials) or not (work.searcher is None or work.searcher.exhausted):
+    if progress.unfinished or not (work.searcher is None or work.searcher.exhausted):
         # Tune keeps the first interrupt to itself: it stops the trials and returns
         raise KeyboardInterrupt
 

@@ -89,6 +89,8 @@ def print_best(experiment: Experiment, plan: Plan, console: Console) -> None:
         best = (max if search.mode == "max" else min)(found, key=lambda key: found[key])
         candidate = plan.candidates[best]
         values = "  ".join(f"{key}={value}" for key, value in candidate.point.items())
+        if search.scheduler == "pbt":
+            values = f"began with {values}"
         console.print(
             f"best of {len(found)}: {search.metric} {found[best]:.6g}  {best}  "
             f"{candidate.trial.pair} {candidate.trial.method.name}  {values}",
@@ -115,9 +117,10 @@ def _train(
     try:
         if work_left:
             failures = _schedule(experiment, plan, store, runs, console)
-            # a store that is silent now is the business of what follows
-            with contextlib.suppress(TrackingError):
-                print_best(experiment, make_plan(experiment, store), console)
+        # a store that is silent now is the business of what follows
+        with contextlib.suppress(TrackingError):
+            now = make_plan(experiment, store) if work_left else plan
+            print_best(experiment, now, console)
         status = "FAILED" if failures else "FINISHED"
         return failures
     except KeyboardInterrupt:
@@ -150,7 +153,7 @@ def _schedule(
                 "set MLFLOW_TRACKING_URI to a server that all nodes reach"
             )
         try:
-            resources = settled(experiment.resources, missing, machines.gpus)
+            resources = settled(experiment.resources, missing or plan.trials, machines.gpus)
             placement = place(resources, to_train, machines.cpus, machines.gpus)
         except ValueError as error:
             raise SpecError(str(error)) from None
@@ -167,6 +170,7 @@ def _schedule(
             if cramped and 0 < placement.gpus < 1:
                 # a device of its own may be enough
                 alone = Placement(placement.cpus, 1.0, int(machines.gpus))
+                progress.await_again(cramped)
                 unguided = replace(work, scheduler=None, searcher=None, takes_turns=False)
                 run_trials(unguided, cramped, alone, progress)
         if estimated is not None and not progress.failures:
@@ -239,11 +243,18 @@ def discard(trials: Sequence[TrialSpec], store: Store, runs: Path) -> None:
             FileLock(folder / "lock", f"trial {folder.name}").release()
     found = tracking.find_runs(store)
     ids = {trial.trial_id for trial in trials}
+    try:
+        # before the runs: a run whose trial begins again is better than a checkpoint without a run
+        for trial, folder in zip(trials, folders, strict=True):
+            checkpoint_folder(trial, runs).delete()
+            if folder.is_dir():
+                shutil.rmtree(folder)
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise SpecError(
+            f"the checkpoints of an earlier sweep cannot be deleted: {reason}"
+        ) from None
     tracking.delete_runs(store, [run.info.run_id for key, run in found.items() if key in ids])
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    for trial in trials:
-        checkpoint_folder(trial, runs).delete()
 
 
 def close_abandoned(

@@ -101,7 +101,7 @@ class TrialWorker(tune.Trainable):
         if report is not None and metric is not None:
             progress["objective"] = epoch_values(report)[metric]
             # the driver may be a later one than that which changed them
-            progress["point"] = json.dumps(session.changed_values or self._config["point"])
+            progress["point"] = json.dumps(session.changed_values or self._config["sampled"])
         if session.done:
             result = session.finish(STEP_SECONDS)
             progress |= {"done": True, "run_id": result.run_id, "stopped": session.why_stopped}
@@ -115,7 +115,7 @@ class TrialWorker(tune.Trainable):
 
     def _begin(self) -> TrialSession:
         trial = TrialSpec.model_validate_json(self._config["trial"])
-        tracker = TrialTracker(Store(*self._config["store"]), trial, self._config["point"])
+        tracker = TrialTracker(Store(*self._config["store"]), trial, self._config["sampled"])
         self._session = TrialSession(
             trial,
             runs=Path(self._config["runs"]),
@@ -155,7 +155,7 @@ class TrialWorker(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Nothing for Tune to keep: the trial's own checkpoint is found by its id."""
         if self._session is not None:
-            self._session.checkpoint()
+            self._session.checkpoint_or_warn()
         return {}
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
@@ -171,12 +171,14 @@ def describe_choice(
 ) -> dict[str, Any]:
     """A trial as a worker takes it, with its point where it is a search's.
 
-    `continues`: trials, by id, that are it with fewer epochs.
+    `continues`: trials, by id, that are it with fewer epochs. A scheduler may change `point`;
+    `sampled` stays what the trial began with.
     """
     return {
         "trial_id": trial.trial_id,
         "trial": trial.model_dump_json(),
         "point": point,
+        "sampled": point,
         "continues": list(continues),
     }
 
