@@ -14,6 +14,8 @@ DEFAULTS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # results go to MLflow; Tune need not write each into files of its own
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # nor save all trials' states again and again: who goes on finds each by its id
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     # a worker reports in mid-epoch too, where there is no value to judge by yet
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }

@@ -49,7 +49,7 @@ from switokd.data.source import ImageArrays, MemorySource
 TWO = 2
 BATCH = 128
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
-PHOTOGRAPHS, DISTINCT = 1000, 100
+PHOTOGRAPHS, DISTINCT = 2000, 100
 
 
 @dataclass(frozen=True)
