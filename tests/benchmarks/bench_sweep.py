@@ -95,8 +95,9 @@ def main(arguments: list[str] | None = None) -> None:
     wall = seconds_between_first_and_last(runs)
     print(f"{len(runs)} one-step trials: {wall / len(runs):.2f} s each (goal 0.40)")
     at_100 = next((mib for finished, mib in memory if finished >= 100), 0.0)
-    last = next((mib for _, mib in reversed(memory) if mib), 0.0)
-    print(f"driver: {at_100:.0f} MiB at trial 100, {last:.0f} MiB at trial {len(runs)}")
+    # before the comparison, whose libraries are another matter
+    trial, last = next((f, mib) for f, mib in reversed(memory) if f < len(runs))
+    print(f"driver: {at_100:.0f} MiB at trial 100, {last:.0f} MiB at trial {trial}")
 
 
 if __name__ == "__main__":
