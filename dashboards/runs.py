@@ -1,4 +1,4 @@
-"""MLflow store -> DataFrames; with `server_points.py` all that talks to MLflow here.
+"""MLflow store -> DataFrames; the only module here that talks to MLflow.
 
 `Store.trials` is one paged query however many runs there are. Its frame has one row per trial
 run: the identity as plain columns (`TRIAL_COLUMNS`), everything else under MLflow's own prefixes
@@ -11,7 +11,7 @@ import difflib
 import io
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 from mlflow.entities import Run
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 
-from dashboards.server_points import RUNS_PER_REQUEST, HistoryPoint, server_points
 from switokd import tracking
 from switokd.store_address import StoreError, check_answers, open_read_only, sqlite_path
 
@@ -43,6 +44,15 @@ TRIAL_COLUMNS = (
 PAGE = 250
 # a server answers several histories at once
 HISTORY_READERS = 8
+# MLflow's client asks for every run and metric on its own: a page of timelines takes three times as
+# long. Its own UI reads here
+BULK_ADDRESS = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+# the server cuts an answer here
+MOST_POINTS = 25_000
+# with the windows of a timeline, at most 2,000 a run, an answer is whole
+RUNS_PER_REQUEST = 12
+
+HistoryPoint = tuple[str, str, int, float, int]
 
 
 class MissingArtifactError(StoreError):
@@ -217,6 +227,26 @@ def unknown_experiment(name: str, known: list[str], uri: str) -> str:
         f"; did you mean {nearest[0]!r}?" if nearest else f"; it has {', '.join(known) or 'none'}"
     )
     return f"no experiment {name!r} in {uri}{hint}"
+
+
+def server_points(uri: str, run_ids: Sequence[str], key: str) -> list[HistoryPoint] | None:
+    """Points (run id, metric, step, value, Unix milliseconds) of one metric.
+
+    None where the server does not have the address, or cut its answer. Raises MlflowException where
+    it does not answer.
+    """
+    parameters = [("run_id", run_id) for run_id in run_ids]
+    parameters += [("metric_key", key), ("max_results", str(MOST_POINTS))]
+    answer = http_request(get_default_host_creds(uri), BULK_ADDRESS, "GET", params=parameters)
+    if answer.status_code != 200:
+        return None
+    found = answer.json().get("metrics", [])
+    if len(found) >= MOST_POINTS:
+        return None
+    return [
+        (point["run_id"], key, int(point["step"]), float(point["value"]), int(point["timestamp"]))
+        for point in found
+    ]
 
 
 def sqlite_points(path: Path, wanted: list[tuple[str, str]]) -> list[HistoryPoint]:

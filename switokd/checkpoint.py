@@ -42,10 +42,6 @@ class CheckpointFolder:
         torch.save(state, buffer)
         content = buffer.getbuffer()
         name = f"step-{step:09d}-{_digest(content)}.pt"
-        # a process killed while it wrote left half a file, and one trial has one writer
-        for half, _ in self._folder.names():
-            if half.endswith(".tmp"):
-                self._folder.delete(half)
         self._folder.write(name, content)
         self.prune(KEPT)
         return name

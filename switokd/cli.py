@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -258,8 +259,47 @@ def _print_comparison(experiment: str | None, baseline: str | None) -> Any:
     return frame
 
 
-for of_a_run in (cli_runs.evaluate, cli_runs.explain, cli_runs.export):
-    app.command()(of_a_run)
+app.command()(cli_runs.evaluate)
+app.command()(cli_runs.export)
+
+
+@app.command()
+def explain(
+    run_id: cli_runs.RunId,
+    images: Annotated[int, typer.Option(min=1, max=50, help="how many to show")] = 8,
+    weights: cli_runs.Weights = cli_runs.WhichWeights.best,
+) -> None:
+    """Show where teacher and student look (Grad-CAM)."""
+    paths = cli_runs.fetch_weights(run_id, None, weights)
+    from dashboards import heat_maps
+    from switokd import explain as grad_cam
+    from switokd import tracking
+    from switokd.lock import writable
+    from switokd.train import choose_device
+    from switokd.weights import read_weights
+
+    stored = {name: read_weights(path) for name, path in paths.items()}
+    explanation = grad_cam.explain(stored, images, choose_device("auto"))
+    names = {name: f"{name} {model}" for name, model in explanation.models.items()}
+    overlays = heat_maps.overlay_figure(
+        explanation.images, explanation.maps, names, explanation.classes
+    )
+    surfaces = heat_maps.surface_figure(explanation.maps, names, explanation.classes)
+    numbers = explanation.numbers()
+    folder = writable(RUNS) / "explain" / run_id
+    files = {
+        "heat_maps.png": heat_maps.png(overlays),
+        "surfaces.html": heat_maps.surface_page(surfaces).encode(),
+        "heat_maps.npz": explanation.arrays(),
+        "agreement.json": json.dumps(numbers, indent=2).encode(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    tracking.log_folder(run_id, folder, tracking.EXPLAIN_FOLDER)
+    for name, value in numbers.items():
+        console.print(f"{name:28} {value:.4g}", highlight=False)
+    console.print(f"in the run's artifacts and in {folder}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -1,8 +1,7 @@
-"""What the command line does with a trained network: score it, explain it, export it."""
+"""What the command line does with trained networks: score them, export them."""
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -58,7 +57,7 @@ def evaluate(
     else:
         if model is not None or dataset is not None:
             raise SpecError(f"--model and --dataset are of a file; {target!r} is none")
-        paths = _fetch_weights(target, network, weights)
+        paths = fetch_weights(target, network, weights)
         stored = {name: stored_weights.read_weights(path) for name, path in paths.items()}
     table = Table(box=None, header_style="bold")
     rows = [
@@ -73,52 +72,14 @@ def evaluate(
     console.print(table)
 
 
-def explain(
-    run_id: RunId,
-    images: Annotated[int, typer.Option(min=1, max=50, help="how many to show")] = 8,
-    weights: Weights = WhichWeights.best,
-) -> None:
-    """Show where teacher and student look (Grad-CAM)."""
-    paths = _fetch_weights(run_id, None, weights)
-    from dashboards import heat_maps
-    from switokd import explain as grad_cam
-    from switokd import run_files, tracking
-    from switokd.lock import writable
-    from switokd.train import choose_device
-    from switokd.weights import read_weights
-
-    stored = {name: read_weights(path) for name, path in paths.items()}
-    explanation = grad_cam.explain(stored, images, choose_device("auto"))
-    names = {name: f"{name} {model}" for name, model in explanation.models.items()}
-    overlays = heat_maps.overlay_figure(
-        explanation.images, explanation.maps, names, explanation.classes
-    )
-    surfaces = heat_maps.surface_figure(explanation.maps, names, explanation.classes)
-    numbers = explanation.numbers()
-    folder = writable(Path("runs")) / "explain" / run_id
-    files = {
-        "heat_maps.png": heat_maps.png(overlays),
-        "surfaces.html": heat_maps.surface_page(surfaces).encode(),
-        "heat_maps.npz": explanation.arrays(),
-        "agreement.json": json.dumps(numbers, indent=2).encode(),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    run_files.log_files(run_id, [folder / name for name in files], tracking.EXPLAIN_FOLDER)
-    for name, value in numbers.items():
-        console.print(f"{name:28} {value:.4g}", highlight=False)
-    console.print(f"in the run's artifacts and in {folder}", highlight=False, soft_wrap=True)
-
-
 def export(
     run_id: RunId,
     network: Network = None,
     weights: Weights = WhichWeights.best,
 ) -> None:
     """Log trained networks to their run as MLflow models."""
-    paths = _fetch_weights(run_id, network, weights)
-    from switokd import run_files, tracking
+    paths = fetch_weights(run_id, network, weights)
+    from switokd import tracking
     from switokd.export import save_model
     from switokd.lock import writable
     from switokd.weights import read_weights
@@ -126,13 +87,14 @@ def export(
     for name, path in paths.items():
         folder = writable(Path("runs")) / "export" / run_id / name
         save_model(read_weights(path), folder)
-        run_files.log_folder(run_id, folder, f"{tracking.MODELS_FOLDER}/{name}")
+        tracking.log_folder(run_id, folder, f"{tracking.MODELS_FOLDER}/{name}")
         address = f"runs:/{run_id}/{tracking.MODELS_FOLDER}/{name}"
         console.print(f"{name}  {address}", highlight=False, soft_wrap=True)
     console.print("read one: mlflow.pytorch.load_model(ADDRESS)", highlight=False)
 
 
-def _fetch_weights(run_id: str, network: str | None, weights: WhichWeights) -> dict[str, Path]:
+def fetch_weights(run_id: str, network: str | None, weights: WhichWeights) -> dict[str, Path]:
+    """Local copies of a run's weights by network; None for all. Raises SpecError."""
     from switokd import run_files, tracking
     from switokd.store_address import StoreError, check_answers
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from pathlib import Path
 
 import torch
 
+from switokd import tracking
 from switokd.environment import library_versions
 from switokd.weights import StoredNetwork, load_network, open_test_data
 
@@ -18,9 +18,6 @@ def save_model(stored: StoredNetwork, folder: Path) -> None:
     It takes normalised images (B, C, H, W) and gives logits (B, K), both float32, and is read with
     `mlflow.pytorch.load_model`, without this package. Raises SpecError and DataError.
     """
-    from mlflow import pytorch
-    from mlflow.models import infer_signature
-
     device = torch.device("cpu")
     with open_test_data(stored, device) as data:
         network = load_network(stored, data.num_classes).float().eval()
@@ -29,18 +26,8 @@ def save_model(stored: StoredNetwork, folder: Path) -> None:
         images = images[:2].float()
         classes = list(data.class_names)
     with torch.inference_mode():
-        signature = infer_signature(images.numpy(), network(images).numpy())
+        logits = network(images)
     shutil.rmtree(folder, ignore_errors=True)
-    versions = library_versions()
-    # its advice on formats and on what it would pin is not for the user of this command
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    pytorch.save_model(
-        network,
-        str(folder),
-        signature=signature,
-        input_example=images.numpy(),
-        # a traced graph, which holds no code that runs when it is read
-        serialization_format="pt2",
-        pip_requirements=[f"{name}=={versions[name]}" for name in ("torch", "torchvision")],
-        metadata={"model": stored.model, "dataset": stored.dataset, "classes": classes},
-    )
+    versions = {name: library_versions()[name] for name in ("torch", "torchvision")}
+    about = {"model": stored.model, "dataset": stored.dataset, "classes": classes}
+    tracking.save_model(network, images.numpy(), logits.numpy(), folder, versions, about)

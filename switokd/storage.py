@@ -55,6 +55,9 @@ class DiskFolder:
 
     def write(self, name: str, content: bytes | memoryview) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
+        # a process killed while it wrote left half a file, and a folder has one writer
+        for half in self.path.glob("*.tmp"):
+            half.unlink(missing_ok=True)
         write_durably(self.path / name, content)
 
     def delete(self, name: str) -> None:

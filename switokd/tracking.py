@@ -12,13 +12,13 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from switokd.environment import git_commit, library_versions
-from switokd.outbox import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Outbox, Point, RefusedError
+from switokd.outbox import Outbox, Point, RefusedError
 from switokd.store_address import (
     absolute_uri,
     check_answers,
@@ -27,16 +27,24 @@ from switokd.store_address import (
     is_local,
     sqlite_path,
 )
-from switokd.validation import SpecError
+from switokd.store_answers import (
+    SilentStoreError,
+    TrackingError,
+    answering,
+    in_one_line,
+    insist,
+    is_final,
+    unusable,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
     from mlflow import MlflowClient
+    from numpy.typing import NDArray
 
     from switokd.spec import TrialSpec
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 TRIAL_ID = "switokd.trial_id"
 TOPOLOGY = "switokd.topology"
@@ -66,21 +74,6 @@ MODELS_FOLDER = "models"
 METRICS_PER_CALL = 1000
 LONGEST_REASON = 5000
 LONGEST_TAG = 5000
-# MLflow's words for "no, and asking again will not help"; other errors may pass
-FINAL_ANSWERS = frozenset(
-    {
-        *("INVALID_PARAMETER_VALUE", "INVALID_STATE"),
-        *("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"),
-    }
-)
-
-
-class TrackingError(SpecError):
-    """The tracking store cannot be used; the message names it and says why."""
-
-
-class SilentStoreError(TrackingError):
-    """The tracking store does not answer now, but may later."""
 
 
 @dataclass(frozen=True)
@@ -138,30 +131,6 @@ def open_store(experiment: str, uri: str | None = None, runs: Path | str = "runs
     except Exception as error:
         raise unusable(uri, error) from None
     return Store(uri, str(experiment_id))
-
-
-def unusable(
-    uri: str, error: Exception, kind: type[TrackingError] = TrackingError
-) -> TrackingError:
-    return kind(
-        f"the tracking store {uri} cannot be used: {_in_one_line(error)} "
-        "(MLFLOW_TRACKING_URI names it; default sqlite:///runs/mlflow.db)"
-    )
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
-@contextlib.contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """Turn whatever MLflow and its database raise into one TrackingError that names the store."""
-    try:
-        yield
-    except TrackingError:
-        raise
-    except Exception as error:
-        raise unusable(uri, error) from None
 
 
 def find_runs(store: Store) -> dict[str, Any]:
@@ -236,25 +205,6 @@ def end_run(store: Store, run_id: str, status: str, failure: str | None = None) 
     mlflow_client.set_terminated(run_id, status)
 
 
-def insist(action: Callable[[], T], store: Store, deadline: float) -> T:
-    """Try until it works; TrackingError where the store says no, SilentStoreError at `deadline`."""
-    pause = FIRST_PAUSE_SECONDS
-    while True:
-        try:
-            return action()
-        except Exception as error:
-            if _is_final(error):
-                raise unusable(store.uri, error) from None
-            if time.monotonic() + pause > deadline:
-                raise unusable(store.uri, error, SilentStoreError) from None
-        time.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-
-
-def _is_final(error: Exception) -> bool:
-    return getattr(error, "error_code", None) in FINAL_ANSWERS
-
-
 def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
     """Delete runs in MLflow's restorable way."""
     with answering(store.uri):
@@ -269,6 +219,42 @@ def as_tag(entries: Sequence[Any]) -> str:
         if len(text) <= LONGEST_TAG:
             return text
     return "[]"
+
+
+def log_folder(run_id: str, folder: Path, name: str) -> None:
+    """Log a folder's files to a run that has ended, as `name`. Raises TrackingError."""
+    uri = default_uri()
+    with answering(uri):
+        client(uri).log_artifacts(run_id, str(folder), name)
+
+
+def save_model(
+    network: Any,
+    images: NDArray[np.float32],
+    logits: NDArray[np.float32],
+    folder: Path,
+    versions: Mapping[str, str],
+    about: Mapping[str, Any],
+) -> None:
+    """Write a network as an MLflow model to `folder`, with the signature of images and logits.
+
+    `versions` are what it needs, by package; `about` goes with it.
+    """
+    from mlflow import pytorch
+    from mlflow.models import infer_signature
+
+    # its advice on formats and on what it would pin is not for the user
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    pytorch.save_model(
+        network,
+        str(folder),
+        signature=infer_signature(images, logits),
+        input_example=images,
+        # a traced graph, which holds no code that runs when it is read
+        serialization_format="pt2",
+        pip_requirements=[f"{name}=={version}" for name, version in versions.items()],
+        metadata=dict(about),
+    )
 
 
 class TrialTracker:
@@ -330,7 +316,7 @@ class TrialTracker:
             mlflow_client.set_terminated(run_id, "FINISHED")
             return run_id
 
-        run_id = insist(upload, self._store, deadline)
+        run_id = insist(upload, self._store.uri, deadline)
         self.outbox.close()
         return run_id
 
@@ -346,7 +332,7 @@ class TrialTracker:
         try:
             insist(
                 lambda: end_run(self._store, self._ensure_run(), status, failure),
-                self._store,
+                self._store.uri,
                 deadline,
             )
         except TrackingError as error:
@@ -361,8 +347,8 @@ class TrialTracker:
                 metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in batch]
                 client(self._store.uri).log_batch(run_id, metrics=metrics)
         except Exception as error:
-            if _is_final(error):
-                raise RefusedError(_in_one_line(error)) from None
+            if is_final(error):
+                raise RefusedError(in_one_line(error)) from None
             raise
 
     def _ensure_run(self) -> str:

@@ -20,7 +20,8 @@ from switokd.experiment import Experiment
 from switokd.outbox import Outbox, Point, RefusedError
 from switokd.spec import TrialSpec
 from switokd.store_address import StoreError
-from switokd.tracking import Store, TrackingError, TrialTracker
+from switokd.store_answers import TrackingError
+from switokd.tracking import Store, TrialTracker
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-import ray
 import torch
-from ray.exceptions import RayTaskError
 
 from switokd.memory import MIB
 from switokd.models import describe
@@ -59,6 +57,10 @@ def settled(resources: Resources, trials: Sequence[TrialSpec], total_gpus: float
 
 def _probe(trial: TrialSpec) -> GpuUse:
     """Measure in a process that gives the GPU back when it ends; in Ray, where that is running."""
+    # a second to import, which only this need costs
+    import ray
+    from ray.exceptions import RayTaskError
+
     if not ray.is_initialized():
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             return pool.submit(measure_use, trial).result()

@@ -15,6 +15,7 @@ from switokd.continuation import shorter_trials
 from switokd.experiment import Candidate, Experiment
 from switokd.search import SearchPoint
 from switokd.spec import TrialSpec
+from switokd.store_answers import answering
 from switokd.tracking import Store
 from switokd.validation import FieldError
 
@@ -76,7 +77,7 @@ def make_plan(experiment: Experiment, store: Store | None) -> Plan:
 def finished_histories(plan: Plan, store: Store, metric: str) -> list[list[tuple[int, float]]]:
     """The (epoch, value) pairs of each finished trial. Raises TrackingError."""
     histories = []
-    with tracking.answering(store.uri):
+    with answering(store.uri):
         for run_id in plan.run_ids.values():
             points = tracking.client(store.uri).get_metric_history(run_id, metric)
             histories.append(sorted((point.step, point.value) for point in points))

@@ -13,7 +13,8 @@ from ray.tune.search import Searcher
 
 from switokd import tracking
 from switokd.experiment import Candidate, Experiment
-from switokd.tracking import Store, TrackingError
+from switokd.store_answers import TrackingError, answering
+from switokd.tracking import Store
 from switokd.validation import FieldError
 from tuning.optuna_study import OptunaStudy
 from tuning.plan import Plan, tracked_candidates
@@ -113,7 +114,7 @@ class PointSearch(Searcher):
 
     def _tracked(self, run_id: str) -> float | None:
         try:
-            with tracking.answering(self._store.uri):
+            with answering(self._store.uri):
                 run = tracking.client(self._store.uri).get_run(run_id)
         except TrackingError as error:
             log.warning("%s: the search goes on without this trial's result", error)

@@ -23,7 +23,8 @@ from switokd.session import checkpoint_folder, trial_folder
 from switokd.spec import TrialSpec
 from switokd.storage import open_folder
 from switokd.store_address import update_statistics
-from switokd.tracking import Store, TrackingError
+from switokd.store_answers import TrackingError, insist
+from switokd.tracking import Store
 from switokd.train import open_data
 from switokd.validation import SpecError
 from tuning.estimate import kept_estimate, truth_line
@@ -80,10 +81,8 @@ def sweep(
 
 
 def print_best(experiment: Experiment, plan: Plan, console: Console) -> None:
-    """The best point of a search in one line; of a grid nothing, which is compared in full."""
+    """The best point of a search in one line."""
     search = experiment.search
-    if not search.draws:
-        return
     found = {key: value for key, value in plan.values.items() if value is not None}
     if found:
         best = (max if search.mode == "max" else min)(found, key=lambda key: found[key])
@@ -117,10 +116,11 @@ def _train(
     try:
         if work_left:
             failures = _schedule(experiment, plan, store, runs, console)
-        # a store that is silent now is the business of what follows
-        with contextlib.suppress(TrackingError):
-            now = make_plan(experiment, store) if work_left else plan
-            print_best(experiment, now, console)
+        if experiment.search.draws:
+            # a store that is silent now is the business of what follows
+            with contextlib.suppress(TrackingError):
+                now = make_plan(experiment, store) if work_left else plan
+                print_best(experiment, now, console)
         status = "FAILED" if failures else "FINISHED"
         return failures
     except KeyboardInterrupt:
@@ -276,12 +276,12 @@ def close_abandoned(
                 status = "FAILED" if reason else "KILLED"
                 tracking.end_run(store, run.info.run_id, status, reason)
 
-    tracking.insist(close, store, time.monotonic() + STORE_PATIENCE_SECONDS)
+    insist(close, store.uri, time.monotonic() + STORE_PATIENCE_SECONDS)
 
 
 def _end(store: Store, run_id: str, status: str) -> None:
     deadline = time.monotonic() + STORE_PATIENCE_SECONDS
-    tracking.insist(lambda: tracking.end_run(store, run_id, status), store, deadline)
+    insist(lambda: tracking.end_run(store, run_id, status), store.uri, deadline)
 
 
 def _held(folder: Path, patience_seconds: float) -> bool:

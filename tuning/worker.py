@@ -23,7 +23,8 @@ from switokd.metrics import epoch_values
 from switokd.search import SearchPoint
 from switokd.session import FINISH_PATIENCE_SECONDS, TrialSession, failure_reason
 from switokd.spec import TrialSpec
-from switokd.tracking import SilentStoreError, Store, TrialTracker
+from switokd.store_answers import SilentStoreError
+from switokd.tracking import Store, TrialTracker
 from switokd.trainer import EpochReport
 
 # a step is long enough to keep Tune's bookkeeping small and short enough to stop within

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
-from dashboards import server_points
+from dashboards import runs
 from dashboards.runs import Store
 from tests.tuning.mlflow_server import Server
 
@@ -29,7 +29,7 @@ def server_uri(quickstart_store: str, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("MOST_POINTS", 25_000), ("MOST_POINTS", 30), ("ADDRESS", "/ajax-api/nowhere")],
+    [("MOST_POINTS", 25_000), ("MOST_POINTS", 30), ("BULK_ADDRESS", "/ajax-api/nowhere")],
     ids=["several runs at once", "an answer cut short", "a server without the address"],
 )
 def test_histories_over_a_server_are_the_files(
@@ -39,11 +39,11 @@ def test_histories_over_a_server_are_the_files(
     quickstart_store: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server_points, name, value)
+    monkeypatch.setattr(runs, name, value)
     file, server = Store(quickstart_store), Store(server_uri)
     trials = file.trials()
     # more than one request has room for
-    run_ids = trials["run_id"].head(server_points.RUNS_PER_REQUEST + 2)
+    run_ids = trials["run_id"].head(runs.RUNS_PER_REQUEST + 2)
     pd.testing.assert_frame_equal(server.histories(run_ids, KEYS), file.histories(run_ids, KEYS))
     assert len(server.trials()) == len(trials)
     assert len(server.unfinished()) == (trials["status"] != "FINISHED").sum()
