@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from switokd.methods import build_method
-from switokd.spec import NetworkSpec, Recipe
-from switokd.train import build_optimizer, build_schedule
-from switokd.trainer import Trainer
+from switokd.spec.trial import NetworkSpec, Recipe
+from switokd.training.build import build_optimizer, build_schedule
+from switokd.training.trainer import Trainer
 
 CLASSES = 6
 IMAGE_SHAPE = (1, 4, 4)
@@ -48,7 +48,7 @@ class TinyNetwork(nn.Module):
 
 
 class TinyData:
-    """Shuffled noise around one image per class; what `switokd.trainer.Batches` asks for."""
+    """Shuffled noise around one image per class; as `trainer.Batches` asks."""
 
     num_classes = CLASSES
     steps_per_epoch = STEPS_PER_EPOCH

@@ -39,8 +39,8 @@ def run_in_new_process(script: str, folder: Path) -> None:
 
 def test_checking_a_file_loads_nothing_heavy(file: Path) -> None:
     run_in_new_process(
-        "import sys, switokd, switokd.spec, switokd.experiment, switokd.cli\n"
-        f"assert switokd.experiment.load_experiment({str(file)!r}).trials\n"
+        "import sys, switokd, switokd.spec.trial, switokd.spec.experiment, switokd.cli.main\n"
+        f"assert switokd.spec.experiment.load_experiment({str(file)!r}).trials\n"
         "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy",
         file.parent,
@@ -53,7 +53,8 @@ def test_a_trial_trains_where_neither_ray_nor_mlflow_is_installed(file: Path) ->
         "import sys\n"
         "for absent in ('ray', 'mlflow', 'streamlit', 'plotly'):\n"
         "    sys.modules[absent] = None\n"
-        "from switokd import experiment, session, train, trainer\n"
+        "from switokd import train\n"
+        "from switokd.spec import experiment\n"
         f"(trial,) = experiment.load_experiment({str(file)!r}).trials\n"
         "result = train.run(trial, threads=1)\n"
         "assert result.run_id is None\n"

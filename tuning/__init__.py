@@ -1,6 +1,6 @@
 """Many trials: expand, schedule on Ray Tune, resume, place, and show how they go."""
 
-from tuning.ray_environment import prepare
+from tuning.workers.ray_environment import prepare
 
 # before anything here imports Ray, which reads its authentication mode only once
 prepare()

@@ -10,13 +10,13 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from switokd import tracking
-from switokd.continuation import shorter_trials
-from switokd.experiment import Candidate, Experiment
-from switokd.search import SearchPoint
-from switokd.spec import TrialSpec
-from switokd.store_answers import answering
-from switokd.tracking import Store
+from switokd.session.continuation import shorter_trials
+from switokd.spec.experiment import Candidate, Experiment
+from switokd.spec.search import SearchPoint
+from switokd.spec.trial import TrialSpec
+from switokd.tracking import tracker as tracking
+from switokd.tracking.retry import answering
+from switokd.tracking.tracker import Store
 from switokd.validation import FieldError
 
 

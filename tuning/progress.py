@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from switokd.search import SearchPoint
-from switokd.spec import TrialSpec
+from switokd.spec.search import SearchPoint
+from switokd.spec.trial import TrialSpec
 
 LINES_EVERY_SECONDS = 15.0
 ENDED = ("finished", "failed")

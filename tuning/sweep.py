@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from switokd import tracking
-from switokd.experiment import Experiment
-from switokd.lock import FileLock, HeldError, writable
-from switokd.session import checkpoint_folder, trial_folder
-from switokd.spec import TrialSpec
-from switokd.storage import open_folder
-from switokd.store_address import update_statistics
-from switokd.store_answers import TrackingError, insist
-from switokd.tracking import Store
-from switokd.train import open_data
+from switokd.files.lock import FileLock, HeldError, writable
+from switokd.files.storage import open_folder
+from switokd.session.trial_session import checkpoint_folder, trial_folder
+from switokd.spec.experiment import Experiment
+from switokd.spec.trial import TrialSpec
+from switokd.tracking import tracker as tracking
+from switokd.tracking.address import update_statistics
+from switokd.tracking.retry import TrackingError, insist
+from switokd.tracking.tracker import Store
+from switokd.training.build import open_data
 from switokd.validation import SpecError
-from tuning.estimate import kept_estimate, truth_line
+from tuning.cost.estimate import kept_estimate, truth_line
 from tuning.placement import Placement, place
 from tuning.plan import Plan, finished_histories, make_plan
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
 
     from tuning.progress import SweepProgress
-    from tuning.scheduling import Work
+    from tuning.workers.scheduling import Work
 
 # how long the end of a sweep waits for a silent tracking store
 STORE_PATIENCE_SECONDS = 60.0
@@ -140,9 +140,9 @@ def _schedule(
     experiment: Experiment, plan: Plan, store: Store, runs: Path, console: Console
 ) -> dict[str, str]:
     # Ray takes a second to import, which a sweep with nothing to do need not spend
-    from tuning.gpu_share import settled
+    from tuning.cost.gpu_share import settled
     from tuning.progress import SweepProgress
-    from tuning.scheduling import ray_session, run_trials
+    from tuning.workers.scheduling import ray_session, run_trials
 
     missing, to_train = plan.missing, plan.total - len(plan.values)
     estimated = kept_estimate(runs / experiment.name, plan)
@@ -183,17 +183,17 @@ def guided_work(
     experiment: Experiment, plan: Plan, store: Store, runs: Path, progress: SweepProgress
 ) -> Work:
     """The work of a sweep, with the scheduler and the searcher that its search asks for."""
-    from tuning.scheduling import Work
-    from tuning.stopping import stopping_scheduler
+    from tuning.schedulers.stopping import stopping_scheduler
+    from tuning.workers.scheduling import Work
 
     search, searcher = experiment.search, None
     scheduler: TrialScheduler | None
     if search.algorithm == "tpe":
-        from tuning.point_search import PointSearch
+        from tuning.search.point_search import PointSearch
 
         searcher = PointSearch(experiment, plan, store, progress)
     if search.scheduler == "pbt":
-        from tuning.population import Population
+        from tuning.schedulers.population import Population
 
         scheduler = Population(experiment, progress)
     else:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from dashboards.grouping import columns_of, finished, networks
-from dashboards.published import with_published
-from dashboards.statistics import Difference, Summary, difference, holm, summarise
-from switokd import tracking
+from dashboards.analysis.grouping import columns_of, finished, networks
+from dashboards.analysis.published import with_published
+from dashboards.analysis.significance import Difference, Summary, difference, holm, summarise
 from switokd.methods.settings import SETTINGS, MethodSettings
+from switokd.tracking import tracker as tracking
 
 EPOCHS = ("best", "last")
 BASELINE = "vanilla"

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dashboards.grouping import networks
-from dashboards.theme import trial_name
+from dashboards.analysis.grouping import networks
+from dashboards.figures.theme import trial_name
 
 ARRAYS_FILE = "heat_maps.npz"
 NUMBERS_FILE = "agreement.json"
@@ -53,7 +53,7 @@ class Source(NamedTuple):
 
 
 def read_heat_maps(content: bytes) -> HeatMaps:
-    """The arrays that `switokd.explain.Explanation.arrays` wrote."""
+    """The arrays that `switokd.inspection.explain.Explanation.arrays` wrote."""
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     classes = [str(name) for name in arrays.pop("classes")]

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import pandas as pd
 
-from dashboards.grouping import networks
+from dashboards.analysis.grouping import networks
 
 # where `make ui` shows a store that has no server of its own
 LOCAL_UI = "http://127.0.0.1:5000"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from dashboards.grouping import column_of
-from dashboards.theme import trial_name
-from switokd import tracking
+from dashboards.analysis.grouping import column_of
+from dashboards.figures.theme import trial_name
+from switokd.tracking import tracker as tracking
 
 COLUMNS = [
     *("trial", "seed", "epoch", "epochs", "progress", "S1 top-1", "elapsed_seconds"),

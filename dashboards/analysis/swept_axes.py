@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from dashboards.grouping import columns_of, finished, networks
-from dashboards.statistics import summarise
+from dashboards.analysis.grouping import columns_of, finished, networks
+from dashboards.analysis.significance import summarise
 
 POINT_COLUMNS = ["x", "method", "line", "mean", "low", "high", "seeds"]
 

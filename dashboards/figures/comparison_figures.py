@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.theme import (
+from dashboards.figures.theme import (
     DASHES,
     SEQUENTIAL,
     SYMBOLS,

@@ -13,7 +13,7 @@ from mpl_toolkits.mplot3d import Axes3D
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from dashboards.theme import GRID, SEQUENTIAL
+from dashboards.figures.theme import GRID, SEQUENTIAL
 
 COLOUR_MAP = "cividis"
 OVERLAY_OPACITY = 0.55

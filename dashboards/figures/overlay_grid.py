@@ -15,8 +15,8 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from dashboards.explanations import HeatMaps, Pictures
-from dashboards.heat_maps import COLOUR_MAP, OVERLAY_OPACITY
+from dashboards.analysis.explanations import HeatMaps, Pictures
+from dashboards.figures.heat_maps import COLOUR_MAP, OVERLAY_OPACITY
 
 # as drawn; small images are enlarged pixel by pixel, their maps smoothly
 PICTURE_SIDE = 96

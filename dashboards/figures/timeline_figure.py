@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards.theme import laid_out, method_colour, nothing_to_show, shade, translucent
+from dashboards.figures.theme import laid_out, method_colour, nothing_to_show, shade, translucent
 
 # learning to expert: light to dark, so that it reads in grey too
 MODE_SCALE = [[0.0, "#F5E6BE"], [1.0, "#003F66"]]

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards import cache
-from dashboards.pages import live, pairs, sensitivity, timelines, why
-from switokd.store_address import StoreError
+from dashboards.pages import cache, live, pairs, sensitivity, timelines, why
+from switokd.tracking.address import StoreError
 
 # the room that Streamlit leaves above and beside a page is a table's worth on a laptop
 ROOM = """<style>

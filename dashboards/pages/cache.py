@@ -7,11 +7,13 @@ import time
 import pandas as pd
 import streamlit as st
 
-from dashboards import comparison, explanations, sensitivity, timeline_source
-from dashboards.kept_by_run import KeptByRun
-from dashboards.kept_trials import FRESH_SECONDS, KeptTrials, with_news
-from dashboards.runs import Store
-from switokd import tracking
+from dashboards.analysis import comparison, explanations
+from dashboards.analysis import swept_axes as sensitivity
+from dashboards.store import timeline_source
+from dashboards.store.kept_by_run import KeptByRun
+from dashboards.store.kept_trials import FRESH_SECONDS, KeptTrials, with_news
+from dashboards.store.runs import Store
+from switokd.tracking import tracker as tracking
 
 # how old what is read of a running trial may be
 RUNNING_SECONDS = 5

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboards import cache
-from dashboards.grouping import grouped
-from dashboards.leaderboard import run_url, ui_address
-from dashboards.progress import failures, progress_table
-from dashboards.selection import select
-from dashboards.tables import duration
+from dashboards.analysis.grouping import grouped
+from dashboards.analysis.leaderboard import run_url, ui_address
+from dashboards.analysis.running import failures, progress_table
+from dashboards.pages import cache
+from dashboards.pages.selection import select
+from dashboards.reports.tables import duration
 
 EVERY_SECONDS = 5
 SILENT_SECONDS = 600

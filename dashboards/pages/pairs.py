@@ -8,11 +8,11 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboards.comparison import BASELINE, comparison_notes
-from dashboards.figures import interval_figure, pair_matrix
-from dashboards.leaderboard import leaderboard, run_table, ui_address
-from dashboards.selection import Selection, select
-from dashboards.tables import comparison_csv, latex_table, legend, p_value
+from dashboards.analysis.comparison import BASELINE, comparison_notes
+from dashboards.analysis.leaderboard import leaderboard, run_table, ui_address
+from dashboards.figures.comparison_figures import interval_figure, pair_matrix
+from dashboards.pages.selection import Selection, select
+from dashboards.reports.tables import comparison_csv, latex_table, legend, p_value
 
 SIGNIFICANT = 0.05
 

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboards import cache
+from dashboards.pages import cache
 
 ALL = "all experiments"
 KEPT = "kept_experiment"

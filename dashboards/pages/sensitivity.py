@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards.figures import parallel_coordinates, sensitivity_figure
-from dashboards.selection import select
-from dashboards.sensitivity import sensitivity_points, swept_keys
+from dashboards.analysis.swept_axes import sensitivity_points, swept_keys
+from dashboards.figures.comparison_figures import parallel_coordinates, sensitivity_figure
+from dashboards.pages.selection import select
 
 # axes side by side need room: a narrow page scrolls through them
 ROOM = """<style>

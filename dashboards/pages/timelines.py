@@ -5,13 +5,13 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboards import cache
-from dashboards.grouping import finished, grouped
-from dashboards.runs import MissingArtifactError
-from dashboards.selection import select, simplest_first
-from dashboards.theme import trial_name
-from dashboards.timeline_figure import LineName, timeline_figure
-from dashboards.timelines import accuracy_points, averaged, links_of, resampled, step_points
+from dashboards.analysis.grouping import finished, grouped
+from dashboards.analysis.windows import accuracy_points, averaged, links_of, resampled, step_points
+from dashboards.figures.theme import trial_name
+from dashboards.figures.timeline_figure import LineName, timeline_figure
+from dashboards.pages import cache
+from dashboards.pages.selection import select, simplest_first
+from dashboards.store.runs import MissingArtifactError
 
 LINES_AT_FIRST = 3
 # over all lines of a figure: what a browser still pans without a stutter

@@ -8,8 +8,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboards import cache
-from dashboards.explanations import (
+from dashboards.analysis.explanations import (
     ARRAYS_FILE,
     NUMBERS_FILE,
     UNRELATED_OVERLAP,
@@ -20,12 +19,13 @@ from dashboards.explanations import (
     method_rows,
     row_maps,
 )
-from dashboards.grouping import finished, grouped
-from dashboards.heat_maps import MOST_SCENES, surface_grid
-from dashboards.overlay_grid import overlay_grid
-from dashboards.selection import select, simplest_first
-from dashboards.theme import trial_name
-from switokd.tracking import EXPLAIN_FOLDER
+from dashboards.analysis.grouping import finished, grouped
+from dashboards.figures.heat_maps import MOST_SCENES, surface_grid
+from dashboards.figures.overlay_grid import overlay_grid
+from dashboards.figures.theme import trial_name
+from dashboards.pages import cache
+from dashboards.pages.selection import select, simplest_first
+from switokd.tracking.tracker import EXPLAIN_FOLDER
 
 IMAGES_AT_FIRST = 6
 OVERLAYS, SURFACES = "Overlays", "3-D surfaces"

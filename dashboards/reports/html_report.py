@@ -9,17 +9,23 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from dashboards.comparison import BASELINE, comparison_frame, comparison_notes
-from dashboards.figures import interval_figure, pair_matrix, sensitivity_figure
-from dashboards.grouping import finished, grouped
-from dashboards.leaderboard import leaderboard, ui_address
-from dashboards.runs import Store
-from dashboards.sensitivity import sensitivity_points, student_rows, swept_keys
-from dashboards.tables import latex_table, legend
-from dashboards.theme import trial_name
-from dashboards.timeline_figure import LineName, timeline_figure
-from dashboards.timeline_source import link_points
-from dashboards.timelines import accuracy_points, averaged, links_of, resampled, window_points
+from dashboards.analysis.comparison import BASELINE, comparison_frame, comparison_notes
+from dashboards.analysis.grouping import finished, grouped
+from dashboards.analysis.leaderboard import leaderboard, ui_address
+from dashboards.analysis.swept_axes import sensitivity_points, student_rows, swept_keys
+from dashboards.analysis.windows import (
+    accuracy_points,
+    averaged,
+    links_of,
+    resampled,
+    window_points,
+)
+from dashboards.figures.comparison_figures import interval_figure, pair_matrix, sensitivity_figure
+from dashboards.figures.theme import trial_name
+from dashboards.figures.timeline_figure import LineName, timeline_figure
+from dashboards.reports.tables import latex_table, legend
+from dashboards.store.runs import Store
+from dashboards.store.timeline_source import link_points
 
 # what a reader of a supplement looks through; the dashboard has the others
 COHORTS_WITH_TIMELINES = 6

@@ -22,8 +22,8 @@ from mlflow.entities import Run
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from switokd import tracking
-from switokd.store_address import StoreError, check_answers, open_read_only, sqlite_path
+from switokd.tracking import tracker as tracking
+from switokd.tracking.address import StoreError, check_answers, open_read_only, sqlite_path
 
 TAG_PREFIX = "switokd."
 IDENTITY_TAGS = {

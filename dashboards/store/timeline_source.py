@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from dashboards.runs import MissingArtifactError, Store
-from dashboards.timelines import QUANTITIES, step_points, window_points
+from dashboards.analysis.windows import QUANTITIES, step_points, window_points
+from dashboards.store.runs import MissingArtifactError, Store
 
 WINDOWS = 2000
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from switokd.cli.terminal import console
 from switokd.data import DATASETS
 from switokd.models import MODELS
-from switokd.terminal import console
 from switokd.validation import SpecError, known_name
 
 
@@ -47,8 +47,8 @@ def evaluate(
     for kind, name, known in (("network", model, MODELS), ("dataset", dataset, DATASETS)):
         if name is not None:
             known_name(kind, name, known)
-    from switokd import weights as stored_weights
-    from switokd.train import choose_device
+    from switokd.inspection import weights as stored_weights
+    from switokd.training.build import choose_device
 
     if Path(target).exists() or Path(target).suffix or "/" in target:
         if network is not None:
@@ -79,10 +79,10 @@ def export(
 ) -> None:
     """Log trained networks to their run as MLflow models."""
     paths = fetch_weights(run_id, network, weights)
-    from switokd import tracking
-    from switokd.export import save_model
-    from switokd.lock import writable
-    from switokd.weights import read_weights
+    from switokd.files.lock import writable
+    from switokd.inspection.export import save_model
+    from switokd.inspection.weights import read_weights
+    from switokd.tracking import tracker as tracking
 
     for name, path in paths.items():
         folder = writable(Path("runs")) / "export" / run_id / name
@@ -95,8 +95,9 @@ def export(
 
 def fetch_weights(run_id: str, network: str | None, weights: WhichWeights) -> dict[str, Path]:
     """Local copies of a run's weights by network; None for all. Raises SpecError."""
-    from switokd import run_files, tracking
-    from switokd.store_address import StoreError, check_answers
+    from switokd.tracking import artifacts as run_files
+    from switokd.tracking import tracker as tracking
+    from switokd.tracking.address import StoreError, check_answers
 
     try:
         # asked first: MLflow would create a SQLite file that is not there

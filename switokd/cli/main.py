@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.table import Table
 
-from switokd import cli_data, cli_runs
+from switokd.cli import inspect_networks as cli_runs
+from switokd.cli import pack_data as cli_data
+from switokd.cli.terminal import console
 from switokd.data import DataError
-from switokd.experiment import Experiment, load_experiment
-from switokd.spec import TrialSpec
-from switokd.terminal import console
+from switokd.spec.experiment import Experiment, load_experiment
+from switokd.spec.trial import TrialSpec
 from switokd.validation import SpecError, known_name
 
 if TYPE_CHECKING:
-    from switokd.session import TrialSession
+    from switokd.session.trial_session import TrialSession
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 RUNS = Path("runs")
@@ -86,7 +87,7 @@ def sweep(
     """Train every trial that has not finished yet, and compare."""
     spec = load_experiment(experiment, overrides or [])
     if dry_run:
-        from tuning.estimate import dry_run as print_plan
+        from tuning.cost.estimate import dry_run as print_plan
 
         print_plan(spec, console)
         return
@@ -124,12 +125,12 @@ def train(
     """Train one trial in this process, as a sweep's worker would."""
     spec = load_experiment(experiment, overrides or [])
     chosen = choose_trial(spec, trial, experiment)
-    from switokd import tracking
-    from switokd.continuation import shorter_trials
-    from switokd.lock import writable
-    from switokd.session import TrialSession
-    from switokd.timeline import DivergedError
-    from switokd.tracking import TrialTracker
+    from switokd.files.lock import writable
+    from switokd.session.continuation import shorter_trials
+    from switokd.session.trial_session import TrialSession
+    from switokd.tracking import tracker as tracking
+    from switokd.tracking.tracker import TrialTracker
+    from switokd.training.timeline import DivergedError
 
     writable(RUNS)
     store = tracking.open_store(spec.name, runs=RUNS)
@@ -173,7 +174,7 @@ def train(
 
 
 def _print_summary(metrics: dict[str, float]) -> None:
-    from switokd.metrics import SUMMARY_METRICS
+    from switokd.tracking.points import SUMMARY_METRICS
 
     for name, value in sorted(metrics.items()):
         if name.partition("/")[0] in SUMMARY_METRICS:
@@ -225,9 +226,9 @@ def compare(
 ) -> None:
     """Compare teacher-student pairs, from what is tracked."""
     frame = _print_comparison(experiment, baseline)
-    from dashboards.report import write_report
-    from dashboards.runs import Store
-    from dashboards.tables import comparison_csv, latex_table
+    from dashboards.reports.html_report import write_report
+    from dashboards.reports.tables import comparison_csv, latex_table
+    from dashboards.store.runs import Store
 
     for path, render in ((csv, comparison_csv), (latex, latex_table)):
         if path is not None:
@@ -247,9 +248,9 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _print_comparison(experiment: str | None, baseline: str | None) -> Any:
-    from dashboards.comparison import comparison_frame, comparison_notes
-    from dashboards.runs import Store
-    from dashboards.tables import print_comparison
+    from dashboards.analysis.comparison import comparison_frame, comparison_notes
+    from dashboards.reports.tables import print_comparison
+    from dashboards.store.runs import Store
 
     trials = Store().trials(experiment)
     if baseline not in (None, "vanilla"):
@@ -271,12 +272,12 @@ def explain(
 ) -> None:
     """Show where teacher and student look (Grad-CAM)."""
     paths = cli_runs.fetch_weights(run_id, None, weights)
-    from dashboards import heat_maps
-    from switokd import explain as grad_cam
-    from switokd import tracking
-    from switokd.lock import writable
-    from switokd.train import choose_device
-    from switokd.weights import read_weights
+    from dashboards.figures import heat_maps
+    from switokd.files.lock import writable
+    from switokd.inspection import explain as grad_cam
+    from switokd.inspection.weights import read_weights
+    from switokd.tracking import tracker as tracking
+    from switokd.training.build import choose_device
 
     stored = {name: read_weights(path) for name, path in paths.items()}
     explanation = grad_cam.explain(stored, images, choose_device("auto"))

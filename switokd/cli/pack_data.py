@@ -35,7 +35,7 @@ def pack(
     workers: Workers = None,
 ) -> None:
     """Store an image folder as one LMDB; goes on where it was stopped."""
-    from switokd.data.lmdb_pack import pack as pack_folder
+    from switokd.data.packed.lmdb_pack import pack as pack_folder
 
     with _bar("packing") as (bar, task):
         report = pack_folder(
@@ -69,7 +69,7 @@ def check(
     workers: Workers = None,
 ) -> None:
     """Read and decode every image of an LMDB or a class folder; list what is damaged."""
-    from switokd.data.lmdb_check import check as check_records
+    from switokd.data.packed.lmdb_check import check as check_records
 
     with _bar("checking") as (bar, task):
         report = check_records(

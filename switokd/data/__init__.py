@@ -22,7 +22,7 @@ from switokd.data.source import (
 if TYPE_CHECKING:
     import torch
 
-    from switokd.data.pipeline import Batch, Pipeline
+    from switokd.data.batches.pipeline import Batch, Pipeline
 
 __all__ = [
     "AUGMENTATIONS",
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 DATASETS: dict[str, str] = {
-    "digits": "switokd.data.digits:digits",
-    "cifar10": "switokd.data.cifar:cifar10",
-    "cifar100": "switokd.data.cifar:cifar100",
-    "fashion_mnist": "switokd.data.mnist:fashion_mnist",
-    "mnist": "switokd.data.mnist:mnist",
-    "tiny_imagenet": "switokd.data.tiny_imagenet:tiny_imagenet",
-    "imagenet": "switokd.data.imagenet:imagenet",
-    "image_folder": "switokd.data.image_folder:image_folder",
+    "digits": "switokd.data.sets.digits:digits",
+    "cifar10": "switokd.data.sets.cifar:cifar10",
+    "cifar100": "switokd.data.sets.cifar:cifar100",
+    "fashion_mnist": "switokd.data.sets.mnist:fashion_mnist",
+    "mnist": "switokd.data.sets.mnist:mnist",
+    "tiny_imagenet": "switokd.data.sets.tiny_imagenet:tiny_imagenet",
+    "imagenet": "switokd.data.sets.imagenet:imagenet",
+    "image_folder": "switokd.data.sets.image_folder:image_folder",
 }
 
 
@@ -89,7 +89,7 @@ def open_pipeline(
     """
     source = describe(name)
     if stand_in:
-        from switokd.data.stand_in import stand_in_for
+        from switokd.data.sets.stand_in import stand_in_for
 
         source, path = stand_in_for(source, image_size), None
     validate_request(
@@ -101,7 +101,7 @@ def open_pipeline(
         views=views,
         path=path,
     )
-    from switokd.data.pipeline import PipelineOptions, open_source
+    from switokd.data.batches.pipeline import PipelineOptions, open_source
 
     options = PipelineOptions(
         batch_size=batch_size,
@@ -120,5 +120,5 @@ def open_pipeline(
 def __getattr__(name: str) -> object:
     # Batch and Pipeline need torch, which a check of a spec must not load
     if name in ("Batch", "Pipeline"):
-        return getattr(importlib.import_module("switokd.data.pipeline"), name)
+        return getattr(importlib.import_module("switokd.data.batches.pipeline"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from switokd.data.records import RecordSplits
+    from switokd.data.images.records import RecordSplits
 
 AUGMENTATIONS = ("default", "none", "crop", "crop_flip")
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from switokd.data import describe
+from switokd.inspection.weights import StoredNetwork, load_network, open_test_data
 from switokd.models import target_layer
-from switokd.weights import StoredNetwork, load_network, open_test_data
 
 # the share of an image's pixels that count as the peak of its heat map
 PEAK_SHARE = 0.2

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from switokd import tracking
-from switokd.environment import library_versions
-from switokd.weights import StoredNetwork, load_network, open_test_data
+from switokd.inspection.weights import StoredNetwork, load_network, open_test_data
+from switokd.provenance import library_versions
+from switokd.tracking import tracker as tracking
 
 
 def save_model(stored: StoredNetwork, folder: Path) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from switokd.checkpoint import load_tensors
 from switokd.data import DATASETS, open_pipeline
-from switokd.data.pipeline import Pipeline
-from switokd.evaluation import Scores, predict, score
+from switokd.data.batches.pipeline import Pipeline
 from switokd.models import MODELS, build_model
+from switokd.session.checkpoint import load_tensors
+from switokd.training.evaluation import Scores, predict, score
 from switokd.validation import SpecError, known_name
 
 EVALUATION_BATCH = 256

@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from switokd.losses import Predictions
+from switokd.methods.losses import Predictions
 from switokd.methods.settings import MethodSettings
 from switokd.switching import SwitchState
 

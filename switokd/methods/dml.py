@@ -5,8 +5,8 @@ Source: method.md section 4; Zhang et al., Deep Mutual Learning, CVPR 2018.
 
 from __future__ import annotations
 
-from switokd.losses import Predictions
 from switokd.methods.base import CohortStep, Method
+from switokd.methods.losses import Predictions
 
 
 class DML(Method):

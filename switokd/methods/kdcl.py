@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from switokd.losses import Predictions, kl_divergence
 from switokd.methods.base import CohortStep, Method
+from switokd.methods.losses import Predictions, kl_divergence
 from switokd.methods.settings import KDCLSettings
 
 # halvings of an interval of length 1; with more than two networks, rounds over all pairs, fewer

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from switokd.losses import Predictions
 from switokd.methods.base import CohortStep, Link, Method
+from switokd.methods.losses import Predictions
 from switokd.methods.settings import SwitOKDSettings
 from switokd.switching import SwitchState
 

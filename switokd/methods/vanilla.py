@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from switokd.losses import Predictions
 from switokd.methods.base import CohortStep, Method
+from switokd.methods.losses import Predictions
 
 
 class Vanilla(Method):

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from switokd.storage import open_folder
+from switokd.files.storage import open_folder
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ FILE = r"step-\d+-[0-9a-f]+\.pt"
 
 
 class CheckpointFolder:
-    """The checkpoints of one trial, in a folder or at an address (`switokd.storage`)."""
+    """The checkpoints of one trial, in a folder or at an address (`switokd.files.storage`)."""
 
     def __init__(self, base: Path | str, *parts: str) -> None:
         self._folder = open_folder(base, *parts)

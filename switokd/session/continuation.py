@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from switokd.environment import library_versions
-from switokd.spec import TrialSpec
-from switokd.train import build_optimizer, build_schedule
-from switokd.trainer import Trainer
+from switokd.provenance import library_versions
+from switokd.spec.trial import TrialSpec
+from switokd.training.build import build_optimizer, build_schedule
+from switokd.training.trainer import Trainer
 
 # what a longer trial may have otherwise than the shorter one; the rates tell whether it may go on
 EPOCHS, MILESTONES = "recipe.epochs", "recipe.milestones"

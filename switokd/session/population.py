@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from switokd.continuation import carried_on
-from switokd.spec import TrialSpec
-from switokd.train import build_trainer
-from switokd.trainer import Trainer
+from switokd.session.continuation import carried_on
+from switokd.spec.trial import TrialSpec
+from switokd.training.build import build_trainer
+from switokd.training.trainer import Trainer
 
 
 def take_over(own: Trainer, donor: dict[str, Any], changed: TrialSpec) -> Trainer:

@@ -10,11 +10,11 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from switokd import tracking
-from switokd.metrics import metric
-from switokd.spec import TrialSpec
-from switokd.storage import write_durably
-from switokd.trainer import Trainer
+from switokd.files.storage import write_durably
+from switokd.spec.trial import TrialSpec
+from switokd.tracking import tracker as tracking
+from switokd.tracking.points import metric
+from switokd.training.trainer import Trainer
 
 
 def summarise(trial: TrialSpec, trainer: Trainer, last_top1: dict[str, float]) -> dict[str, float]:

@@ -20,20 +20,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from switokd import metrics, results, tracking
-from switokd.checkpoint import CheckpointFolder
-from switokd.continuation import as_written_now, carried_on, why_not
 from switokd.data import DataError
-from switokd.environment import library_versions
-from switokd.lock import FileLock
-from switokd.memory import PeakMemory
-from switokd.outbox import Outbox, Point
-from switokd.population import take_over
-from switokd.spec import TrialSpec
-from switokd.timeline import DivergedError
-from switokd.tracking import TrialTracker
-from switokd.train import build_trainer, choose_device
-from switokd.trainer import EpochReport, Trainer
+from switokd.files.lock import FileLock
+from switokd.provenance import library_versions
+from switokd.session import results
+from switokd.session.checkpoint import CheckpointFolder
+from switokd.session.continuation import as_written_now, carried_on, why_not
+from switokd.session.memory import PeakMemory
+from switokd.session.population import take_over
+from switokd.spec.trial import TrialSpec
+from switokd.tracking import points as metrics
+from switokd.tracking import tracker as tracking
+from switokd.tracking.outbox import Outbox, Point
+from switokd.tracking.tracker import TrialTracker
+from switokd.training.build import build_trainer, choose_device
+from switokd.training.timeline import DivergedError
+from switokd.training.trainer import EpochReport, Trainer
 from switokd.validation import SpecError
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """The entries of an experiment file: recipe, networks, cohorts, data set and methods as written.
 
-What an entry leaves out is resolved here; `switokd.experiment` puts the entries together.
+What an entry leaves out is resolved here; `switokd.spec.experiment` puts the entries together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from switokd.data import DATASETS, describe
 from switokd.data.source import StreamSource
 from switokd.methods.settings import SETTINGS, resolve_settings
 from switokd.models import MODELS
-from switokd.spec import MethodSpec, NetworkSpec, Optimization, Recipe
+from switokd.spec.trial import MethodSpec, NetworkSpec, Optimization, Recipe
 from switokd.validation import (
     FieldError,
     Frozen,

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 from pydantic import Field, Strict, ValidationError, field_validator, model_validator
 
 from switokd.data import describe
-from switokd.entries import (
+from switokd.files.yaml_file import apply_override, read_mapping
+from switokd.spec.entries import (
     Cohort,
     DatasetEntry,
     FileRecipe,
@@ -25,10 +26,9 @@ from switokd.entries import (
     in_short,
     method_choices,
 )
-from switokd.search import Search, SearchPoint, known_keys, metric_problem
-from switokd.spec import MethodSpec, Name, Recipe, Resources, Seed, Temperature, TrialSpec
+from switokd.spec.search import Search, SearchPoint, known_keys, metric_problem
+from switokd.spec.trial import MethodSpec, Name, Recipe, Resources, Seed, Temperature, TrialSpec
 from switokd.validation import FieldError, Frozen, SpecError, field_error, known_name
-from switokd.yaml_file import apply_override, read_mapping
 
 SMOKE_EPOCHS = 2
 SMOKE_BATCH = 8

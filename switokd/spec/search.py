@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
 
-from switokd.entries import LIST_VALUED
-from switokd.metrics import metric
-from switokd.spec import NetworkSpec, Optimization, Recipe, Seed, TrialSpec
+from switokd.spec.entries import LIST_VALUED
+from switokd.spec.trial import NetworkSpec, Optimization, Recipe, Seed, TrialSpec
+from switokd.tracking.points import metric
 from switokd.validation import (
     FieldError,
     Finite,

@@ -23,9 +23,9 @@ from pydantic import (
 )
 
 from switokd.data import DATASETS
-from switokd.identity import AddedLater, NotIdentity, content_id
 from switokd.methods.settings import MethodSettings, resolve_settings
 from switokd.models import MODELS
+from switokd.spec.identity import AddedLater, NotIdentity, content_id
 from switokd.validation import FieldError, Finite, Frozen, Text, Whole, known_name
 
 

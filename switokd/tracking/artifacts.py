@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from switokd.store_address import default_uri
-from switokd.store_answers import TrackingError, in_one_line
-from switokd.tracking import WEIGHTS_FOLDER, client
+from switokd.tracking.address import default_uri
+from switokd.tracking.retry import TrackingError, in_one_line
+from switokd.tracking.tracker import WEIGHTS_FOLDER, client
 
 
 def fetch_weights(run_id: str, network: str | None, which: str) -> dict[str, Path]:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from switokd.outbox import Point
+from switokd.tracking.outbox import Point
 
 if TYPE_CHECKING:
-    from switokd.timeline import WindowMean
-    from switokd.trainer import EpochReport
+    from switokd.training.timeline import WindowMean
+    from switokd.training.trainer import EpochReport
 
 # the metrics that a trial has at its end alone
 SUMMARY_METRICS = {

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from switokd.outbox import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+from switokd.tracking.outbox import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 from switokd.validation import SpecError
 
 T = TypeVar("T")

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from switokd.environment import git_commit, library_versions
-from switokd.outbox import Outbox, Point, RefusedError
-from switokd.store_address import (
+from switokd.provenance import git_commit, library_versions
+from switokd.tracking.address import (
     absolute_uri,
     check_answers,
     check_writable,
@@ -27,7 +26,8 @@ from switokd.store_address import (
     is_local,
     sqlite_path,
 )
-from switokd.store_answers import (
+from switokd.tracking.outbox import Outbox, Point, RefusedError
+from switokd.tracking.retry import (
     SilentStoreError,
     TrackingError,
     answering,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from numpy.typing import NDArray
 
-    from switokd.spec import TrialSpec
+    from switokd.spec.trial import TrialSpec
 
 log = logging.getLogger(__name__)
 

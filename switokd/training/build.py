@@ -1,16 +1,10 @@
-"""The wiring of one trial: what a spec names is built here, and handed to the trainer.
-
-`run` trains one trial in this process, tracked or not; a sweep's workers run the same code.
-"""
+"""The wiring of one trial: what a spec names is built here, and handed to the trainer."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -27,38 +21,11 @@ from switokd.data import Pipeline, open_pipeline
 from switokd.methods import build_method
 from switokd.models import build_model
 from switokd.models.initialization import initialize
-from switokd.spec import NetworkSpec, Recipe, TrialSpec
-from switokd.trainer import EpochReport, Trainer
-
-if TYPE_CHECKING:
-    from switokd.session import TrialResult
-    from switokd.tracking import TrialTracker
+from switokd.spec.trial import NetworkSpec, Recipe, TrialSpec
+from switokd.training.trainer import Trainer
 
 MILESTONE_FACTOR = 0.1
 WARMUP_START = 0.01
-
-
-def run(
-    trial: TrialSpec,
-    *,
-    runs: Path | str = "runs",
-    tracker: TrialTracker | None = None,
-    threads: int | None = None,
-    after_epoch: Callable[[EpochReport], None] | None = None,
-) -> TrialResult:
-    """Train one trial to its end in this process, from its last checkpoint if there is one.
-
-    What it leaves lies under `runs`, by experiment and trial id. `tracker` sends it to MLflow;
-    without one nothing is tracked. `threads`: of torch, on the CPU; default all cores, or those
-    that the checkpoint was made with. Raises DivergedError and DataError.
-    """
-    from switokd.session import TrialSession
-
-    with TrialSession(trial, runs=Path(runs), tracker=tracker, threads=threads) as session:
-        for report in session.epochs():
-            if after_epoch is not None:
-                after_epoch(report)
-        return session.finish()
 
 
 def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from switokd.evaluation import Scores, agreement, predict, score
-from switokd.losses import Predictions
 from switokd.methods.base import CohortStep, Link, Method
-from switokd.timeline import DivergedError, Timeline
+from switokd.methods.losses import Predictions
+from switokd.training.evaluation import Scores, agreement, predict, score
+from switokd.training.timeline import DivergedError, Timeline
 
 Images = Tensor | tuple[Tensor, ...]
 

@@ -36,14 +36,14 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from switokd.data import open_pipeline
-from switokd.data.augment import Normalizer
-from switokd.data.decode import decode_rgb
-from switokd.data.in_memory import InMemoryPipeline
-from switokd.data.lmdb_pack import pack
-from switokd.data.lmdb_reader import LmdbRecords
-from switokd.data.pipeline import PipelineOptions
-from switokd.data.resized_crop import cut_and_resize, draw_crops, random_box
-from switokd.data.shared_cache import load_arrays
+from switokd.data.batches.augment import Normalizer
+from switokd.data.batches.in_memory import InMemoryPipeline
+from switokd.data.batches.pipeline import PipelineOptions
+from switokd.data.batches.resized_crop import cut_and_resize, draw_crops, random_box
+from switokd.data.batches.shared_cache import load_arrays
+from switokd.data.images.decode import decode_rgb
+from switokd.data.packed.lmdb_pack import pack
+from switokd.data.packed.lmdb_reader import LmdbRecords
 from switokd.data.source import ImageArrays, MemorySource
 
 TWO = 2

@@ -1,7 +1,7 @@
 """Memory of concurrent trials on one set: python -m tests.benchmarks.bench_data_sharing [--ray]
 
 Four processes come to the 154 MB of a set of CIFAR's shape as private copies, as the mapped copy of
-`switokd.data.shared_cache`, or out of Ray's object store; and batches are made from the mapped
+the shared cache, or out of Ray's object store; and batches are made from the mapped
 array and from an LMDB. What they hold is the growth of their proportional set size, which counts a
 page shared by n processes as 1/n in each.
 """
@@ -23,7 +23,7 @@ import lmdb
 import numpy as np
 import torch
 
-from switokd.data.shared_cache import load_arrays
+from switokd.data.batches.shared_cache import load_arrays
 from tests.benchmarks.bench_data import cifar_like, in_turn, machine, rate_of
 
 TRIALS = 4

@@ -9,7 +9,7 @@ import tempfile
 from rich.console import Console
 from rich.table import Table
 
-from switokd.experiment import Experiment
+from switokd.spec.experiment import Experiment
 from switokd.train import run
 
 THREADS = 2

@@ -18,10 +18,16 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from switokd.tracking import TRIAL_ID
+from switokd.tracking.tracker import TRIAL_ID
 
 QUICKSTART = Path(__file__).parents[2] / "experiments" / "quickstart.yaml"
-COMMAND = [sys.executable, "-c", "from switokd.cli import main; main()", "sweep", "experiment.yaml"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "from switokd.cli.main import main; main()",
+    "sweep",
+    "experiment.yaml",
+]
 SLOTS = 2
 
 

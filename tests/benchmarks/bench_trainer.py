@@ -26,15 +26,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from switokd.data.augment import EpochDraws, Normalizer, crop_flip, draw_epoch
-from switokd.losses import Predictions
+from switokd.data.batches.augment import EpochDraws, Normalizer, crop_flip, draw_epoch
 from switokd.methods.base import CohortStep
+from switokd.methods.losses import Predictions
 from switokd.methods.settings import SwitOKDSettings
 from switokd.methods.switokd import SwitOKD
 from switokd.models import build_model
-from switokd.spec import NetworkSpec
-from switokd.train import build_optimizer
-from switokd.trainer import Trainer
+from switokd.spec.trial import NetworkSpec
+from switokd.training.build import build_optimizer
+from switokd.training.trainer import Trainer
 from tests.benchmarks import plain_loop
 
 BATCH = 128

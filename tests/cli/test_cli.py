@@ -16,7 +16,7 @@ import torch
 from mlflow import MlflowClient
 from rich.console import Console
 
-from switokd import cli
+from switokd.cli import main as cli
 from switokd.data import DataError
 from switokd.models import MODELS
 
@@ -349,10 +349,16 @@ def test_help_fits_a_terminal_and_tells_each_command_in_full(
 
 @pytest.mark.slow
 def test_an_interrupted_training_goes_on_from_its_checkpoint(user: User) -> None:
-    command = [sys.executable, "-c", "from switokd.cli import main; main()", "train", "tiny.yaml"]
+    command = [
+        sys.executable,
+        "-c",
+        "from switokd.cli.main import main; main()",
+        "train",
+        "tiny.yaml",
+    ]
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": "1",
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.test_cli import User
+from tests.cli.test_cli import User
 
 
 @pytest.fixture

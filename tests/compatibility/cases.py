@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from switokd.experiment import Experiment
+from switokd.spec.experiment import Experiment
 
 HERE = Path(__file__).parent
 ID_FILES = {

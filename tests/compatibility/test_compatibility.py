@@ -17,14 +17,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dashboards.comparison import comparison_frame
-from dashboards.runs import Store
-from dashboards.tables import comparison_csv
-from switokd import tracking
-from switokd.experiment import load_experiment
+from dashboards.analysis.comparison import comparison_frame
+from dashboards.reports.tables import comparison_csv
+from dashboards.store.runs import Store
 from switokd.models import MODELS
-from switokd.session import TrialSession
-from switokd.spec import TrialSpec
+from switokd.session.trial_session import TrialSession
+from switokd.spec.experiment import load_experiment
+from switokd.spec.trial import TrialSpec
+from switokd.tracking import tracker as tracking
 from tests.compatibility import cases
 from tests.compatibility.tiny_networks import TINY_NETWORKS
 from tuning.plan import make_plan

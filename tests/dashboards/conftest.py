@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from dashboards.runs import typed
+from dashboards.store.runs import typed
 from tests.tuning.workplace import Workplace
 
 Record = dict[str, Any]

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dashboards.runs import Store
+from dashboards.store.runs import Store
 from tests.dashboards.browser import (
     DRAWN,
     MAIN,

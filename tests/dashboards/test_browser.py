@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dashboards.comparison import comparison_frame
-from dashboards.leaderboard import leaderboard
-from dashboards.report import write_report
-from dashboards.runs import Store
-from dashboards.sensitivity import sensitivity_points, student_rows
-from dashboards.tables import comparison_csv
+from dashboards.analysis.comparison import comparison_frame
+from dashboards.analysis.leaderboard import leaderboard
+from dashboards.analysis.swept_axes import sensitivity_points, student_rows
+from dashboards.reports.html_report import write_report
+from dashboards.reports.tables import comparison_csv
+from dashboards.store.runs import Store
 from tests.dashboards.browser import (
     CHROMIUM,
     DRAWN,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dashboards.comparison import COLUMNS, comparison_frame, comparison_notes
+from dashboards.analysis.comparison import COLUMNS, comparison_frame, comparison_notes
 
 Record = dict[str, Any]
 MakeRecord = Callable[..., Record]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.explanations import (
+from dashboards.analysis.explanations import (
     HeatMaps,
     Source,
     agreement_table,
@@ -18,9 +18,9 @@ from dashboards.explanations import (
     read_numbers,
     row_maps,
 )
-from dashboards.grouping import grouped
-from dashboards.overlay_grid import overlay_grid
-from switokd.explain import Explanation
+from dashboards.analysis.grouping import grouped
+from dashboards.figures.overlay_grid import overlay_grid
+from switokd.inspection.explain import Explanation
 
 Record = dict[str, Any]
 FrameOf = Callable[[list[Record]], pd.DataFrame]

@@ -9,15 +9,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dashboards.comparison import comparison_frame
-from dashboards.figures import (
+from dashboards.analysis.comparison import comparison_frame
+from dashboards.analysis.swept_axes import sensitivity_points, student_rows, swept_keys
+from dashboards.figures.comparison_figures import (
     interval_figure,
     pair_matrix,
     parallel_coordinates,
     sensitivity_figure,
 )
-from dashboards.sensitivity import sensitivity_points, student_rows, swept_keys
-from dashboards.theme import METHOD_COLOURS, method_colour, shade, translucent
+from dashboards.figures.theme import METHOD_COLOURS, method_colour, shade, translucent
 from switokd.methods import METHODS
 
 Record = dict[str, Any]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dashboards.heat_maps import (
+from dashboards.figures.heat_maps import (
     MOST_SCENES,
     overlay_figure,
     png,

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dashboards import kept_trials
-from dashboards.kept_trials import FRESH_SECONDS, USABLE_SECONDS, KeptTrials, with_news
+from dashboards.store import kept_trials
+from dashboards.store.kept_trials import FRESH_SECONDS, USABLE_SECONDS, KeptTrials, with_news
 from tests.tuning.workplace import await_
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dashboards.comparison import comparison_frame
-from dashboards.leaderboard import leaderboard, run_table, runs_url, ui_address
-from dashboards.progress import failures, progress_table
+from dashboards.analysis.comparison import comparison_frame
+from dashboards.analysis.leaderboard import leaderboard, run_table, runs_url, ui_address
+from dashboards.analysis.running import failures, progress_table
 
 Record = dict[str, Any]
 MakeRecord = Callable[..., Record]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dashboards.report import write_report
-from dashboards.runs import Store
-from switokd.store_address import StoreError
+from dashboards.reports.html_report import write_report
+from dashboards.store.runs import Store
+from switokd.tracking.address import StoreError
 
 
 @pytest.fixture(scope="module")

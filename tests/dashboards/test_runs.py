@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dashboards import runs
-from dashboards.comparison import comparison_frame
-from dashboards.runs import MissingArtifactError, Store
-from switokd import store_address
-from switokd.store_address import StoreError
+from dashboards.analysis.comparison import comparison_frame
+from dashboards.store import runs
+from dashboards.store.runs import MissingArtifactError, Store
+from switokd.tracking import address as store_address
+from switokd.tracking.address import StoreError
 
 Record = dict[str, Any]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
-from dashboards import runs
-from dashboards.runs import Store
+from dashboards.store import runs
+from dashboards.store.runs import Store
 from tests.tuning.mlflow_server import Server
 
 pytestmark = pytest.mark.slow

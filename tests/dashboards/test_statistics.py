@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from dashboards.statistics import difference, holm, summarise
+from dashboards.analysis.significance import difference, holm, summarise
 
 OURS = pd.Series([92.1, 92.6, 92.4], index=[0, 1, 2])
 VANILLA = pd.Series([91.4, 91.5, 91.9], index=[0, 1, 2])

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from dashboards.comparison import comparison_frame
-from dashboards.tables import comparison_csv, duration, latex_table, print_comparison
+from dashboards.analysis.comparison import comparison_frame
+from dashboards.reports.tables import comparison_csv, duration, latex_table, print_comparison
 
 Record = dict[str, Any]
 MakeRecord = Callable[..., Record]

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dashboards import kept_by_run
-from dashboards.kept_by_run import KeptByRun
-from dashboards.runs import Store
-from dashboards.timeline_source import link_points
+from dashboards.store import kept_by_run
+from dashboards.store.kept_by_run import KeptByRun
+from dashboards.store.runs import Store
+from dashboards.store.timeline_source import link_points
 
 
 @pytest.mark.parametrize("is_server", [False, True])

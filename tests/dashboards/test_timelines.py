@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.timeline_figure import LineName, timeline_figure
-from dashboards.timelines import (
+from dashboards.analysis.windows import (
     accuracy_points,
     averaged,
     links_of,
@@ -13,6 +12,7 @@ from dashboards.timelines import (
     step_points,
     window_points,
 )
+from dashboards.figures.timeline_figure import LineName, timeline_figure
 
 
 def points_of(run_id: str, gaps: list[float], link: str = "T1-S1") -> pd.DataFrame:

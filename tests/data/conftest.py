@@ -15,8 +15,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torchvision import datasets
 
-from switokd.data.in_memory import InMemoryPipeline
-from switokd.data.pipeline import PipelineOptions
+from switokd.data.batches.in_memory import InMemoryPipeline
+from switokd.data.batches.pipeline import PipelineOptions
 from switokd.data.source import ImageArrays, MemorySource
 
 Encode = Callable[..., bytes]

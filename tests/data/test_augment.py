@@ -10,7 +10,7 @@ import torch
 from torchvision import transforms
 from torchvision.transforms import functional as reference
 
-from switokd.data.augment import (
+from switokd.data.batches.augment import (
     PADDING,
     EpochDraws,
     Normalizer,

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from switokd.data.block_shuffle import BLOCK, POOL, block_permutation
+from switokd.data.batches.block_shuffle import BLOCK, POOL, block_permutation
 
 
 def _generator(seed: int) -> torch.Generator:

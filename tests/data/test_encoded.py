@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from switokd.data import DataError
-from switokd.data.decode import decode_rgb, decode_rgb_on_gpu
-from switokd.data.encoded import image_format, jpeg_components, structural_fault
+from switokd.data.images.decode import decode_rgb, decode_rgb_on_gpu
+from switokd.data.images.encoded import image_format, jpeg_components, structural_fault
 
 Encode = Callable[..., bytes]
 
@@ -224,7 +224,7 @@ def test_formats_are_told_by_content(files: dict[str, bytes]) -> None:
 def test_on_a_gpu_only_plain_jpegs_go_to_nvjpeg(
     files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from switokd.data import decode
+    from switokd.data.images import decode
 
     calls: list[int] = []
 
@@ -245,7 +245,7 @@ def test_on_a_gpu_only_plain_jpegs_go_to_nvjpeg(
 def test_what_nvjpeg_refuses_the_cpu_names(
     files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from switokd.data import decode
+    from switokd.data.images import decode
 
     def nvjpeg(*arguments: object, **options: object) -> list[torch.Tensor]:
         raise RuntimeError("nvjpegDecode failed: 2")

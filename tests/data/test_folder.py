@@ -10,7 +10,7 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 from switokd.data import DataError
-from switokd.data.folder import list_folder
+from switokd.data.images.folder import list_folder
 
 ClassFolder = Callable[..., Path]
 

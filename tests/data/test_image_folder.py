@@ -15,9 +15,9 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from switokd.data import DataError, open_pipeline
-from switokd.data.lmdb_pack import pack
-from switokd.data.pipeline import Batch, Pipeline
-from switokd.data.streaming import StreamingPipeline
+from switokd.data.batches.pipeline import Batch, Pipeline
+from switokd.data.batches.streaming import StreamingPipeline
+from switokd.data.packed.lmdb_pack import pack
 
 ClassFolder = Callable[..., Path]
 OpenPipeline = Callable[..., Pipeline]
@@ -172,7 +172,7 @@ def test_batches_depend_on_the_seed_alone(packed_splits: Path, open_images: Open
 def test_views_come_from_one_decoding(
     packed_splits: Path, open_images: OpenPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from switokd.data import streaming
+    from switokd.data.batches import streaming
 
     decoded: list[str] = []
     decode = streaming.decode_rgb
@@ -250,7 +250,7 @@ def test_a_bad_file_is_found_before_training(splits: Path, open_images: OpenPipe
 def test_an_unchanged_folder_is_looked_through_once(
     splits: Path, open_images: OpenPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from switokd.data import image_folder
+    from switokd.data.sets import image_folder
 
     looked: list[int] = []
     monkeypatch.setattr(image_folder, "structural_fault", lambda data: looked.append(len(data)))
@@ -292,7 +292,7 @@ def test_closing_ends_the_threads_even_in_mid_epoch(packed_splits: Path) -> None
 def test_an_unopened_pipeline_leaves_nothing_open(
     packed_splits: Path, open_images: OpenPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from switokd.data import lmdb_reader
+    from switokd.data.packed import lmdb_reader
 
     with pytest.raises(DataError, match="sets no image aside"):
         open_images(packed_splits, holdout=0.01)
@@ -330,7 +330,7 @@ def test_odd_but_sound_images_train(tmp_path: Path, open_images: OpenPipeline) -
 def test_a_pool_is_read_ahead_once(
     packed_splits: Path, open_images: OpenPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from switokd.data import streaming
+    from switokd.data.batches import streaming
 
     monkeypatch.setattr(streaming, "POOL", 8)
     pipeline = open_images(packed_splits, batch_size=5)

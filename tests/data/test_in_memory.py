@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from switokd.data import DataError, open_pipeline
-from switokd.data.in_memory import InMemoryPipeline
+from switokd.data.batches.in_memory import InMemoryPipeline
 
 MakePipeline = Callable[..., InMemoryPipeline]
 LABELS = np.arange(50) % 5

@@ -15,11 +15,12 @@ import lmdb
 import numpy as np
 import pytest
 
-from switokd.data import DataError, lmdb_pack, lmdb_partial
-from switokd.data.folder import list_folder
-from switokd.data.lmdb_check import check
-from switokd.data.lmdb_pack import pack, packing_order
-from switokd.data.lmdb_reader import LmdbRecords
+from switokd.data import DataError
+from switokd.data.images.folder import list_folder
+from switokd.data.packed import lmdb_pack, lmdb_partial
+from switokd.data.packed.lmdb_check import check
+from switokd.data.packed.lmdb_pack import pack, packing_order
+from switokd.data.packed.lmdb_reader import LmdbRecords
 
 ClassFolder = Callable[..., Path]
 
@@ -280,7 +281,7 @@ def test_an_unwritable_place_is_one_message(tmp_path: Path, class_folder: ClassF
 
 SLOW_PACKER = """
 import sys, time
-from switokd.data import lmdb_pack
+from switokd.data.packed import lmdb_pack
 lmdb_pack.COMMIT_BYTES, lmdb_pack.CHUNK_FILES = 20_000, 2
 def progress(done, total, size):
     print(done, flush=True)

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 from switokd.data import DataError
-from switokd.data.lmdb_check import check
-from switokd.data.lmdb_format import ABOUT, LABELS, PAYLOAD, make_record, record_key
-from switokd.data.lmdb_pack import pack
-from switokd.data.lmdb_reader import LmdbRecords
+from switokd.data.packed.lmdb_check import check
+from switokd.data.packed.lmdb_format import ABOUT, LABELS, PAYLOAD, make_record, record_key
+from switokd.data.packed.lmdb_pack import pack
+from switokd.data.packed.lmdb_reader import LmdbRecords
 
 ClassFolder = Callable[..., Path]
 
@@ -99,7 +99,7 @@ def test_a_forked_child_may_open_the_file_anew(packed: Path) -> None:
 
 
 def test_a_fork_while_another_thread_opens_does_not_hang(packed: Path) -> None:
-    from switokd.data import lmdb_reader
+    from switokd.data.packed import lmdb_reader
 
     held, release = threading.Event(), threading.Event()
 

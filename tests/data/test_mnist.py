@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from switokd.data import DataError, mnist, open_pipeline
-from switokd.data.mnist import DEBIAN_FOLDER, FILES, read_idx
+from switokd.data import DataError, open_pipeline
+from switokd.data.sets import mnist
+from switokd.data.sets.mnist import DEBIAN_FOLDER, FILES, read_idx
 
 
 def _idx(array: np.ndarray) -> bytes:

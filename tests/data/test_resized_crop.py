@@ -10,7 +10,7 @@ import torch
 from torchvision import transforms
 from torchvision.transforms.v2 import functional as reference
 
-from switokd.data.resized_crop import (
+from switokd.data.batches.resized_crop import (
     Box,
     cut_and_resize,
     draw_crops,

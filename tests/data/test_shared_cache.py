@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from switokd.data import cifar, open_pipeline
-from switokd.data.shared_cache import load_arrays
+from switokd.data import open_pipeline
+from switokd.data.batches.shared_cache import load_arrays
+from switokd.data.sets import cifar
 from switokd.data.source import ImageArrays, MemorySource
 
 
@@ -165,7 +166,7 @@ def test_processes_that_start_together_decode_once(
 MEMORY_OF_A_READER = """
 import sys, numpy as np
 from pathlib import Path
-from switokd.data.shared_cache import _open_copy
+from switokd.data.batches.shared_cache import _open_copy
 arrays = _open_copy(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from switokd.lock import FileLock, HeldError, writable
+from switokd.files.lock import FileLock, HeldError, writable
 from switokd.validation import SpecError
 
 HOLD = """
 import sys
 from pathlib import Path
-from switokd.lock import FileLock
+from switokd.files.lock import FileLock
 lock = FileLock(Path(sys.argv[1]), "the work")
 print("held", flush=True)
 sys.stdin.read()
@@ -41,7 +41,7 @@ def test_a_killed_process_keeps_no_lock(tmp_path: Path) -> None:
         [sys.executable, "-c", HOLD, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"

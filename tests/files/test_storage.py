@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from switokd.checkpoint import CheckpointFolder
-from switokd.spec import Resources
-from switokd.storage import open_folder
+from switokd.files.storage import open_folder
+from switokd.session.checkpoint import CheckpointFolder
+from switokd.spec.trial import Resources
 from switokd.validation import SpecError
 
 BUCKET = "switokd-test"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from switokd.spec import MethodSpec, NetworkSpec, Recipe, TrialSpec
-from switokd.train import build_trainer
+from switokd.spec.trial import MethodSpec, NetworkSpec, Recipe, TrialSpec
+from switokd.training.build import build_trainer
 
 LOSSES_FILE = Path(__file__).with_name("losses.json")
 STEPS = 20

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from switokd.explain import _FirstOfEachClass, _Tally, compare_maps, heat_maps
+from switokd.inspection.explain import _FirstOfEachClass, _Tally, compare_maps, heat_maps
 from switokd.models import MODELS, build_model, target_layer
 
 

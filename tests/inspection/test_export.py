@@ -9,9 +9,9 @@ import pytest
 import torch
 import yaml
 
-from switokd.export import save_model
+from switokd.inspection.export import save_model
+from switokd.inspection.weights import StoredNetwork
 from switokd.models import build_model
-from switokd.weights import StoredNetwork
 
 
 @pytest.mark.slow

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from switokd.inspection.weights import evaluate, load_network, read_weights
 from switokd.models import build_model
 from switokd.validation import SpecError
-from switokd.weights import evaluate, load_network, read_weights
 
 CPU = torch.device("cpu")
 

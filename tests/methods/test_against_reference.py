@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from switokd.trainer import Trainer
+from switokd.training.trainer import Trainer
 from tests import reference
 from tests.cohorts import MOMENTUM, WEIGHT_DECAY, TinyData, momentum_of, tiny_trainer, weights_of
 

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from switokd.losses import Predictions
 from switokd.methods import build_method
 from switokd.methods.kdcl import (
     KDCL,
@@ -19,6 +18,7 @@ from switokd.methods.kdcl import (
     minlogit_ensemble,
     naive_ensemble,
 )
+from switokd.methods.losses import Predictions
 from tests import reference
 
 CLASSES = 5

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from switokd.losses import Predictions, kl_divergence
+from switokd.methods.losses import Predictions, kl_divergence
 from switokd.switching import switch_state
 
 TARGETS = torch.tensor([0, 2, 1, 1])

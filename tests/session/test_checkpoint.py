@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from switokd.checkpoint import CheckpointFolder, load_tensors
-from switokd.storage import write_durably
+from switokd.files.storage import write_durably
+from switokd.session.checkpoint import CheckpointFolder, load_tensors
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from switokd.checkpoint import CheckpointFolder
-from switokd.continuation import first_difference, learning_rates, shorter_trials, why_not
-from switokd.environment import library_versions
-from switokd.experiment import Experiment
-from switokd.session import TrialResult, TrialSession
-from switokd.spec import TrialSpec
+from switokd.provenance import library_versions
+from switokd.session.checkpoint import CheckpointFolder
+from switokd.session.continuation import first_difference, learning_rates, shorter_trials, why_not
+from switokd.session.trial_session import TrialResult, TrialSession
+from switokd.spec.experiment import Experiment
+from switokd.spec.trial import TrialSpec
 
 RECIPE = {"batch_size": 128, "image_size": 8, "learning_rate": 0.05}
 # these measure the machine, which no two runs share

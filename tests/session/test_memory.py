@@ -8,9 +8,9 @@ import itertools
 import pytest
 import torch
 
-from switokd.experiment import Experiment
-from switokd.memory import PeakMemory
-from switokd.train import build_trainer
+from switokd.session.memory import PeakMemory
+from switokd.spec.experiment import Experiment
+from switokd.training.build import build_trainer
 
 MIB = 2**20
 

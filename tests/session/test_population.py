@@ -10,11 +10,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from switokd import tracking
-from switokd.session import TrialSession
-from switokd.spec import TrialSpec
-from switokd.tracking import CHANGES, STOPPED, Store, TrialTracker
-from tests.test_session import trial
+from switokd.session.trial_session import TrialSession
+from switokd.spec.trial import TrialSpec
+from switokd.tracking import tracker as tracking
+from switokd.tracking.tracker import CHANGES, STOPPED, Store, TrialTracker
+from tests.session.test_session import trial
 
 STEPS = 6
 

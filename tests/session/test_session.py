@@ -16,16 +16,16 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from switokd import tracking
-from switokd.checkpoint import CheckpointFolder
 from switokd.data import DataError
-from switokd.experiment import Experiment
-from switokd.lock import HeldError
-from switokd.session import TrialResult, TrialSession
-from switokd.spec import TrialSpec
-from switokd.timeline import DivergedError
-from switokd.tracking import TrialTracker
-from tests.test_checkpoint import files_limited_to
+from switokd.files.lock import HeldError
+from switokd.session.checkpoint import CheckpointFolder
+from switokd.session.trial_session import TrialResult, TrialSession
+from switokd.spec.experiment import Experiment
+from switokd.spec.trial import TrialSpec
+from switokd.tracking import tracker as tracking
+from switokd.tracking.tracker import TrialTracker
+from switokd.training.timeline import DivergedError
+from tests.session.test_checkpoint import files_limited_to
 
 
 def trial(**changes: Any) -> TrialSpec:
@@ -180,7 +180,7 @@ def test_a_diverged_trial_keeps_no_checkpoint_past_the_last_finite_step(tmp_path
 RUN = """
 import sys
 from pathlib import Path
-from switokd.spec import TrialSpec
+from switokd.spec.trial import TrialSpec
 from switokd.train import run
 run(TrialSpec.model_validate_json(sys.argv[1]), runs=Path(sys.argv[2]), threads=1)
 """

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from switokd.experiment import load_experiment
-from switokd.spec import TrialSpec
+from switokd.spec.experiment import load_experiment
+from switokd.spec.trial import TrialSpec
 from switokd.validation import SpecError
 
 BASE: dict[str, Any] = {

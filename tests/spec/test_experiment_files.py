@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.published import paper_results
-from switokd.experiment import load_experiment
+from dashboards.analysis.published import paper_results
+from switokd.spec.experiment import load_experiment
 
-FILES = sorted(Path(__file__).parents[1].joinpath("experiments").glob("*.yaml"))
+FILES = sorted(Path(__file__).parents[2].joinpath("experiments").glob("*.yaml"))
 TRAINING_IMAGES = {
     "digits": 1438,
     "cifar10": 50_000,

@@ -9,14 +9,14 @@ import pytest
 import yaml
 from pydantic import create_model
 
-from switokd.experiment import load_experiment
-from switokd.identity import AddedLater, content_id, identity
-from switokd.spec import Recipe, TrialSpec
+from switokd.spec.experiment import load_experiment
+from switokd.spec.identity import AddedLater, content_id, identity
+from switokd.spec.trial import Recipe, TrialSpec
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "experiments" / "quickstart.yaml"
-PINNED = Path(__file__).parent / "golden" / "quickstart_ids.txt"
-RENEW = "# renew: .venv/bin/python -m tests.test_identity"
+PINNED = ROOT / "tests" / "golden" / "quickstart_ids.txt"
+RENEW = "# renew: .venv/bin/python -m tests.spec.test_identity"
 
 
 def quickstart_ids() -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from switokd.experiment import Candidate, Experiment, load_experiment
-from switokd.search import Interval, Search
+from switokd.spec.experiment import Candidate, Experiment, load_experiment
+from switokd.spec.search import Interval, Search
 from switokd.validation import SpecError
 
 BASE: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from switokd.spec import MethodSpec, NetworkSpec, Resources, TrialSpec
+from switokd.spec.trial import MethodSpec, NetworkSpec, Resources, TrialSpec
 
 
 def a_trial(teachers: list[str], students: list[str], **changes: Any) -> TrialSpec:

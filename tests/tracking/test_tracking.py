@@ -14,14 +14,14 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from switokd import outbox as outbox_module
-from switokd import tracking
-from switokd.experiment import Experiment
-from switokd.outbox import Outbox, Point, RefusedError
-from switokd.spec import TrialSpec
-from switokd.store_address import StoreError
-from switokd.store_answers import TrackingError
-from switokd.tracking import Store, TrialTracker
+from switokd.spec.experiment import Experiment
+from switokd.spec.trial import TrialSpec
+from switokd.tracking import outbox as outbox_module
+from switokd.tracking import tracker as tracking
+from switokd.tracking.address import StoreError
+from switokd.tracking.outbox import Outbox, Point, RefusedError
+from switokd.tracking.retry import TrackingError
+from switokd.tracking.tracker import Store, TrialTracker
 
 
 @pytest.fixture(scope="module")

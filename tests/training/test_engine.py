@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from switokd.experiment import Experiment
-from switokd.train import build_trainer
-from switokd.trainer import Trainer
+from switokd.spec.experiment import Experiment
+from switokd.training.build import build_trainer
+from switokd.training.trainer import Trainer
 
 STEPS = 50
 BATCH = 64

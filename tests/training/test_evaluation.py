@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from switokd.evaluation import agreement, calibration_error, predict, score
+from switokd.training.evaluation import agreement, calibration_error, predict, score
 from tests.cohorts import TinyData, tiny_networks
 
 

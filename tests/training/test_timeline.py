@@ -13,7 +13,7 @@ import torch
 
 from switokd.methods.base import CohortStep
 from switokd.switching import SwitchState
-from switokd.timeline import BLOCK_STEPS, DivergedError, Timeline, WindowMean, window_size
+from switokd.training.timeline import BLOCK_STEPS, DivergedError, Timeline, WindowMean, window_size
 
 NETWORKS = ("T1", "T2", "S1")
 LINKS = (("T1", "S1"), ("T2", "S1"))

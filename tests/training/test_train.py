@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
-from switokd.spec import MethodSpec, NetworkSpec, Recipe, TrialSpec
-from switokd.train import (
+from switokd.spec.trial import MethodSpec, NetworkSpec, Recipe, TrialSpec
+from switokd.train import run
+from switokd.training.build import (
     build_networks,
     build_optimizer,
     build_schedule,
     build_trainer,
     choose_device,
     derive_seed,
-    run,
 )
-from switokd.trainer import Trainer
+from switokd.training.trainer import Trainer
 from tests.cohorts import same_bits, weights_of
 
 CPU = torch.device("cpu")

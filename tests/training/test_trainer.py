@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from switokd.methods import build_method
-from switokd.trainer import Trainer
+from switokd.training.trainer import Trainer
 from tests.cohorts import (
     ALL_EXPERT,
     ALL_LEARNING,

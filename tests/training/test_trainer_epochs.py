@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from switokd.evaluation import agreement, score
 from switokd.methods import build_method
-from switokd.timeline import DivergedError
+from switokd.training.evaluation import agreement, score
+from switokd.training.timeline import DivergedError
 from tests.cohorts import (
     ALL_EXPERT,
     STEPS_PER_EPOCH,

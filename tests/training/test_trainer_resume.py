@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from switokd.trainer import EpochReport, Trainer
+from switokd.training.trainer import EpochReport, Trainer
 from tests.cohorts import STEPS_PER_EPOCH, same_bits, tiny_trainer, weights_of
 
 EPOCHS = 3

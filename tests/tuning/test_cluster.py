@@ -11,7 +11,7 @@ import pytest
 from tests.tuning.mlflow_server import Server
 from tests.tuning.test_survival import assert_as_if_undisturbed
 from tests.tuning.workplace import Workplace, await_, small_experiment
-from tuning.ray_environment import prepare
+from tuning.workers.ray_environment import prepare
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster

@@ -11,14 +11,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from switokd import tracking
-from switokd.experiment import Experiment, load_experiment
-from switokd.spec import Recipe
+from switokd.spec.experiment import Experiment, load_experiment
+from switokd.spec.trial import Recipe
+from switokd.tracking import tracker as tracking
 from switokd.train import run
 from switokd.validation import SpecError
-from tuning import cost as costing
-from tuning.cost import Estimate, TrialCost, TrialWork, estimate
-from tuning.estimate import dry_run, in_bytes, keep_estimate, kept_estimate, truth_line
+from tuning.cost import measurement as costing
+from tuning.cost.estimate import dry_run, in_bytes, keep_estimate, kept_estimate, truth_line
+from tuning.cost.measurement import Estimate, TrialCost, TrialWork, estimate
 from tuning.placement import Placement
 from tuning.plan import Plan, make_plan
 

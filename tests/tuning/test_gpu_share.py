@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from switokd.experiment import Experiment
-from switokd.spec import Resources
+from switokd.spec.experiment import Experiment
+from switokd.spec.trial import Resources
 from switokd.validation import SpecError
 from tests.tuning.workplace import small_experiment
-from tuning.gpu_share import MOST_TRIALS, GpuUse, largest, measure_use, settled, trials_per_gpu
+from tuning.cost.gpu_share import MOST_TRIALS, GpuUse, largest, measure_use, settled, trials_per_gpu
 from tuning.placement import place
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 if any("default_worker" in argument for argument in sys.orig_argv):
     import torch
-    from switokd.trainer import Trainer
+    from switokd.training.trainer import Trainer
 
     left, train_step = Path(os.environ["FAILURES_LEFT"]), Trainer.train_step
 

@@ -9,12 +9,12 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from switokd import tracking
-from switokd.experiment import Experiment
-from switokd.tracking import Store, TrialTracker
-from tuning.optuna_study import OptunaStudy
+from switokd.spec.experiment import Experiment
+from switokd.tracking import tracker as tracking
+from switokd.tracking.tracker import Store, TrialTracker
 from tuning.plan import make_plan
-from tuning.point_search import PointSearch
+from tuning.search.optuna_study import OptunaStudy
+from tuning.search.point_search import PointSearch
 
 SPACE = {
     "temperature": {"low": 1, "high": 8},

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from switokd.tracking import CHANGES, POINT, STOPPED
+from switokd.tracking.tracker import CHANGES, POINT, STOPPED
 from tests.tuning.workplace import Workplace, await_, small_experiment
 
 pytestmark = pytest.mark.slow

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from switokd.search import Search
-from tuning.stopping import FinishStopped, stopping_scheduler
+from switokd.spec.search import Search
+from tuning.schedulers.stopping import FinishStopped, stopping_scheduler
 
 
 class Worker:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from switokd.checkpoint import CheckpointFolder
-from switokd.spec import TrialSpec
+from switokd.session.checkpoint import CheckpointFolder
+from switokd.spec.trial import TrialSpec
 from tests.tuning.workplace import Workplace, assert_same_weights, await_, small_experiment
 
 pytestmark = pytest.mark.slow

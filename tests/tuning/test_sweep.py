@@ -12,9 +12,9 @@ import pytest
 import yaml
 from mlflow.entities import Run, ViewType
 
-from switokd.experiment import load_experiment
-from switokd.spec import TrialSpec
-from switokd.timeline import window_size
+from switokd.spec.experiment import load_experiment
+from switokd.spec.trial import TrialSpec
+from switokd.training.timeline import window_size
 from tests.tuning.workplace import (
     Workplace,
     assert_same_weights,

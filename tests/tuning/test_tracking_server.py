@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from switokd.timeline import window_size
+from switokd.training.timeline import window_size
 from tests.tuning.mlflow_server import Server
 from tests.tuning.workplace import Workplace, await_, small_experiment
 

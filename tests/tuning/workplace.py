@@ -16,15 +16,15 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from switokd.experiment import Experiment, load_experiment
-from switokd.spec import TrialSpec
-from switokd.tracking import TRIAL_ID
+from switokd.spec.experiment import Experiment, load_experiment
+from switokd.spec.trial import TrialSpec
+from switokd.tracking.tracker import TRIAL_ID
 
-SWITOKD = [sys.executable, "-c", "from switokd.cli import main; main()"]
+SWITOKD = [sys.executable, "-c", "from switokd.cli.main import main; main()"]
 RUN_ALONE = """
 import sys
 from pathlib import Path
-from switokd.spec import TrialSpec
+from switokd.spec.trial import TrialSpec
 from switokd.train import run
 run(TrialSpec.model_validate_json(sys.argv[1]), runs=Path(sys.argv[2]), threads=1)
 """

@@ -11,10 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from switokd import tracking
-from switokd.experiment import Experiment
-from switokd.storage import write_durably
-from tuning.cost import Estimate, estimate
+from switokd.files.storage import write_durably
+from switokd.spec.experiment import Experiment
+from switokd.tracking import tracker as tracking
+from tuning.cost.measurement import Estimate, estimate
 from tuning.placement import Placement
 from tuning.plan import Plan, make_plan
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 
-from switokd.memory import MIB
 from switokd.models import describe
-from switokd.spec import Resources, TrialSpec
-from switokd.train import build_trainer
+from switokd.session.memory import MIB
+from switokd.spec.trial import Resources, TrialSpec
+from switokd.training.build import build_trainer
 
 # a training's later peaks, and other processes', must fit as well
 MEMORY_SHARE = 0.9

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from switokd.experiment import Experiment
-from switokd.spec import TrialSpec
-from switokd.train import build_trainer, choose_device
-from switokd.trainer import Trainer
-from tuning.gpu_share import settled
+from switokd.spec.experiment import Experiment
+from switokd.spec.trial import TrialSpec
+from switokd.training.build import build_trainer, choose_device
+from switokd.training.trainer import Trainer
+from tuning.cost.gpu_share import settled
 from tuning.placement import Placement, place
 from tuning.plan import Plan
 

@@ -15,10 +15,10 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
-from switokd.experiment import Experiment
-from switokd.search import Interval, SearchPoint
+from switokd.spec.experiment import Experiment
+from switokd.spec.search import Interval, SearchPoint
 from tuning.progress import SweepProgress
-from tuning.stopping import OBJECTIVE, TIME, tell_worker
+from tuning.schedulers.stopping import OBJECTIVE, TIME, tell_worker
 
 
 class Population(PopulationBasedTraining):

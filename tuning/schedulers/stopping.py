@@ -18,7 +18,7 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
-from switokd.search import Search
+from switokd.spec.search import Search
 
 TIME, OBJECTIVE = "epoch", "objective"
 
@@ -95,7 +95,7 @@ class EarlierTrial:
 def tell_worker(trial: Trial, order: str, *arguments: Any) -> None:
     """Call a method of the trial's worker, which comes before the next step that Tune asks of it.
 
-    `order` is a method of `tuning.worker.TrialWorker`.
+    `order` is a method of `tuning.workers.trial_worker.TrialWorker`.
     """
     worker = trial.temporary_state.ray_actor
     if worker is not None:

@@ -11,15 +11,15 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from switokd import tracking
-from switokd.experiment import Candidate, Experiment
-from switokd.store_answers import TrackingError, answering
-from switokd.tracking import Store
+from switokd.spec.experiment import Candidate, Experiment
+from switokd.tracking import tracker as tracking
+from switokd.tracking.retry import TrackingError, answering
+from switokd.tracking.tracker import Store
 from switokd.validation import FieldError
-from tuning.optuna_study import OptunaStudy
 from tuning.plan import Plan, tracked_candidates
 from tuning.progress import SweepProgress
-from tuning.worker import describe_choice
+from tuning.search.optuna_study import OptunaStudy
+from tuning.workers.trial_worker import describe_choice
 
 log = logging.getLogger(__name__)
 

@@ -18,18 +18,18 @@ from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from switokd.spec import TrialSpec
-from switokd.tracking import Store
+from switokd.spec.trial import TrialSpec
+from switokd.tracking.tracker import Store
 from switokd.validation import SpecError
 from tuning.placement import Placement
 from tuning.plan import Plan
 from tuning.progress import SweepProgress
-from tuning.ray_environment import store_access
-from tuning.worker import TrialWorker, describe_choice
+from tuning.workers.ray_environment import store_access
+from tuning.workers.trial_worker import TrialWorker, describe_choice
 
 if TYPE_CHECKING:
     # it imports Optuna, which most sweeps do without
-    from tuning.point_search import PointSearch
+    from tuning.search.point_search import PointSearch
 
 # a machine that is taken away costs one try; a trial that kills its worker each time must end
 WORKER_DEATHS_SURVIVED = 5

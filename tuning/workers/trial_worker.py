@@ -1,6 +1,6 @@
 """What runs on a worker: one trial after another in a reused process, each by its id.
 
-Tune decides when and where; a trial's identity, checkpoints and points are `switokd.session`'s.
+Tune decides when and where; a trial's identity, checkpoints and points are the session's.
 Nothing a trial does raises into Tune: a failed trial is a result, a dead process is Tune's to
 start again, and the new one resumes by the trial's id.
 """
@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from ray import tune
 
-from switokd.lock import HeldError
-from switokd.metrics import epoch_values
-from switokd.search import SearchPoint
-from switokd.session import FINISH_PATIENCE_SECONDS, TrialSession, failure_reason
-from switokd.spec import TrialSpec
-from switokd.store_answers import SilentStoreError
-from switokd.tracking import Store, TrialTracker
-from switokd.trainer import EpochReport
+from switokd.files.lock import HeldError
+from switokd.session.trial_session import FINISH_PATIENCE_SECONDS, TrialSession, failure_reason
+from switokd.spec.search import SearchPoint
+from switokd.spec.trial import TrialSpec
+from switokd.tracking.points import epoch_values
+from switokd.tracking.retry import SilentStoreError
+from switokd.tracking.tracker import Store, TrialTracker
+from switokd.training.trainer import EpochReport
 
 # a step is long enough to keep Tune's bookkeeping small and short enough to stop within
 STEP_SECONDS = 2.0

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from switokd.data.augment import EpochDraws, Normalizer, crop_flip, draw_epoch, select
-from switokd.data.pipeline import Batch, Pipeline, PipelineOptions, Split
-from switokd.data.shared_cache import load_arrays
+from switokd.data.batches.augment import EpochDraws, Normalizer, crop_flip, draw_epoch, select
+from switokd.data.batches.pipeline import Batch, Pipeline, PipelineOptions, Split
+from switokd.data.batches.shared_cache import load_arrays
 from switokd.data.source import DataError, MemorySource
 from switokd.data.splits import stratified_split
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from switokd.data.random_draws import EpochGenerators
+from switokd.data.batches.random_draws import EpochGenerators
 from switokd.data.source import DataError, MemorySource, Source, StreamSource
 
 Split = Literal["test", "holdout", "train"]
@@ -125,10 +125,10 @@ class Pipeline(ABC):
 def open_source(source: Source, options: PipelineOptions) -> Pipeline:
     """The pipeline that suits a source: whole in memory, or streamed from records."""
     if isinstance(source, MemorySource):
-        from switokd.data.in_memory import InMemoryPipeline
+        from switokd.data.batches.in_memory import InMemoryPipeline
 
         return InMemoryPipeline(source, options)
     assert isinstance(source, StreamSource), source
-    from switokd.data.streaming import StreamingPipeline
+    from switokd.data.batches.streaming import StreamingPipeline
 
     return StreamingPipeline(source, options)

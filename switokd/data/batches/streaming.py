@@ -17,19 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from switokd.data.augment import Normalizer
-from switokd.data.block_shuffle import POOL, block_permutation
-from switokd.data.decode import decode_rgb, decode_rgb_on_gpu
-from switokd.data.pipeline import Batch, Pipeline, PipelineOptions, Split
-from switokd.data.random_draws import derived_seed
-from switokd.data.records import Records
-from switokd.data.resized_crop import (
+from switokd.data.batches.augment import Normalizer
+from switokd.data.batches.block_shuffle import POOL, block_permutation
+from switokd.data.batches.pipeline import Batch, Pipeline, PipelineOptions, Split
+from switokd.data.batches.random_draws import derived_seed
+from switokd.data.batches.resized_crop import (
     CropDraws,
     cut_and_resize,
     draw_crops,
     evaluation_crop,
     random_box,
 )
+from switokd.data.images.decode import decode_rgb, decode_rgb_on_gpu
+from switokd.data.images.records import Records
 from switokd.data.source import DataError, StreamSource
 from switokd.data.splits import stratified_split
 

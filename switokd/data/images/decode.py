@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image, decode_jpeg
 
-from switokd.data.encoded import image_format, jpeg_components
-from switokd.data.png_structure import png_fault
+from switokd.data.images.encoded import image_format, jpeg_components
+from switokd.data.images.png_structure import png_fault
 from switokd.data.source import DataError
 
 log = logging.getLogger(__name__)

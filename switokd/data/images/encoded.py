@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import struct
 
-from switokd.data.png_structure import START as PNG_START
-from switokd.data.png_structure import png_fault, png_size
+from switokd.data.images.png_structure import START as PNG_START
+from switokd.data.images.png_structure import png_fault, png_size
 
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 START_OF_SCAN = 0xDA

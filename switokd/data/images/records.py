@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from switokd.data.folder import FolderListing
+from switokd.data.images.folder import FolderListing
 from switokd.data.source import DataError
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from switokd.data.decode import decode_rgb
-from switokd.data.folder import list_folder
-from switokd.data.lmdb_reader import LmdbRecords
-from switokd.data.records import FolderRecords, Records
+from switokd.data.images.decode import decode_rgb
+from switokd.data.images.folder import list_folder
+from switokd.data.images.records import FolderRecords, Records
+from switokd.data.packed.lmdb_reader import LmdbRecords
 from switokd.data.source import DataError
 
 CHUNK = 64

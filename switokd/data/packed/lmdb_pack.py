@@ -22,10 +22,10 @@ from typing import NamedTuple
 import lmdb
 import numpy as np
 
-from switokd.data.encoded import structural_fault
-from switokd.data.folder import FolderListing, list_folder
-from switokd.data.lmdb_format import ABOUT, FORMAT, LABELS, PROGRESS, make_record, record_key
-from switokd.data.lmdb_partial import (
+from switokd.data.images.encoded import structural_fault
+from switokd.data.images.folder import FolderListing, list_folder
+from switokd.data.packed.lmdb_format import ABOUT, FORMAT, LABELS, PROGRESS, make_record, record_key
+from switokd.data.packed.lmdb_partial import (
     COMMIT_BYTES,
     PackState,
     disk_error,
@@ -35,7 +35,7 @@ from switokd.data.lmdb_partial import (
     require_space,
     sync_folder,
 )
-from switokd.data.lmdb_reader import LmdbRecords
+from switokd.data.packed.lmdb_reader import LmdbRecords
 from switokd.data.source import DataError
 
 CHUNK_FILES = 32

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import lmdb
 
-from switokd.data.folder import FolderListing
-from switokd.data.lmdb_format import PROGRESS
+from switokd.data.images.folder import FolderListing
+from switokd.data.packed.lmdb_format import PROGRESS
 from switokd.data.source import DataError
 
 COMMIT_BYTES = 16 << 20

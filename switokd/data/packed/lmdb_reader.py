@@ -16,7 +16,7 @@ from typing import Any
 import lmdb
 import numpy as np
 
-from switokd.data.lmdb_format import (
+from switokd.data.packed.lmdb_format import (
     ABOUT,
     FORMAT,
     LABELS,

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from switokd.data.encoded import structural_fault
-from switokd.data.folder import FolderListing, list_folder
-from switokd.data.records import FolderRecords, Records, RecordSplits
+from switokd.data.images.encoded import structural_fault
+from switokd.data.images.folder import FolderListing, list_folder
+from switokd.data.images.records import FolderRecords, Records, RecordSplits
 from switokd.data.source import DataError, StreamSource
 from switokd.data.splits import stratified_split
 
@@ -89,7 +89,7 @@ def _split_path(path: Path, name: str) -> Path | None:
 
 def _open_records(root: Path, path: Path) -> Records:
     if path.is_file() or path.suffix == ".lmdb" or (path / "data.mdb").exists():
-        from switokd.data.lmdb_reader import LmdbRecords
+        from switokd.data.packed.lmdb_reader import LmdbRecords
 
         return LmdbRecords(path)
     listing = list_folder(path)

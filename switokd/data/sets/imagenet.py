@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from switokd.data.image_folder import IMAGENET_MEAN, IMAGENET_STD, open_splits
-from switokd.data.records import RecordSplits
+from switokd.data.images.records import RecordSplits
+from switokd.data.sets.image_folder import IMAGENET_MEAN, IMAGENET_STD, open_splits
 from switokd.data.source import DataError, StreamSource, missing
 
 CLASSES = 1000

@@ -109,7 +109,7 @@ def _read_annotations(folder: Path, wnids: Sequence[str]) -> tuple[list[Path], l
 def _decode_all(paths: Sequence[Path]) -> np.ndarray:
     import torch
 
-    from switokd.data.decode import decode_rgb
+    from switokd.data.images.decode import decode_rgb
 
     images = np.empty((len(paths), 3, SIZE, SIZE), np.uint8)
 

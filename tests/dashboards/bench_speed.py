@@ -16,17 +16,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dashboards.comparison import comparison_frame
-from dashboards.figures import interval_figure, pair_matrix
-from dashboards.grouping import finished, grouped
-from dashboards.kept_by_run import KeptByRun
-from dashboards.kept_trials import KeptTrials
-from dashboards.leaderboard import leaderboard
-from dashboards.runs import Store
-from dashboards.theme import trial_name
-from dashboards.timeline_figure import LineName, timeline_figure
-from dashboards.timeline_source import link_points
-from dashboards.timelines import accuracy_points, resampled
+from dashboards.analysis.comparison import comparison_frame
+from dashboards.analysis.grouping import finished, grouped
+from dashboards.analysis.leaderboard import leaderboard
+from dashboards.analysis.windows import accuracy_points, resampled
+from dashboards.figures.comparison_figures import interval_figure, pair_matrix
+from dashboards.figures.theme import trial_name
+from dashboards.figures.timeline_figure import LineName, timeline_figure
+from dashboards.store.kept_by_run import KeptByRun
+from dashboards.store.kept_trials import KeptTrials
+from dashboards.store.runs import Store
+from dashboards.store.timeline_source import link_points
 from tests.tuning.mlflow_server import Server
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,38 @@
+"""Train one trial in this process: the public face of a trial's life.
+
+A sweep's workers run the same session; with Ray and MLflow or without either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from switokd.session.trial_session import TrialResult, TrialSession
+from switokd.spec.trial import TrialSpec
+from switokd.training.trainer import EpochReport
+
+if TYPE_CHECKING:
+    from switokd.tracking.tracker import TrialTracker
+
+
+def run(
+    trial: TrialSpec,
+    *,
+    runs: Path | str = "runs",
+    tracker: TrialTracker | None = None,
+    threads: int | None = None,
+    after_epoch: Callable[[EpochReport], None] | None = None,
+) -> TrialResult:
+    """Train one trial to its end in this process, from its last checkpoint if there is one.
+
+    What it leaves lies under `runs`, by experiment and trial id. `tracker` sends it to MLflow;
+    without one nothing is tracked. `threads`: of torch, on the CPU; default all cores, or those
+    that the checkpoint was made with. Raises DivergedError and DataError.
+    """
+    with TrialSession(trial, runs=Path(runs), tracker=tracker, threads=threads) as session:
+        for report in session.epochs():
+            if after_epoch is not None:
+                after_epoch(report)
+        return session.finish()
