@@ -13,6 +13,10 @@ class SpecError(ValueError):
     """A mistake of the user's: the message says what was found and what is allowed."""
 
 
+class DataError(SpecError):
+    """Missing, damaged or contradictory data: something that its owner can mend."""
+
+
 Location = tuple[str | int, ...]
 Problem = tuple[Location, str]
 

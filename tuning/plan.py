@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from switokd import names
 from switokd.session.continuation import shorter_trials
 from switokd.spec.experiment import Candidate, Experiment
 from switokd.spec.search import SearchPoint
@@ -88,7 +89,7 @@ def tracked_candidates(experiment: Experiment, runs: dict[str, Any]) -> dict[str
     """The points of the experiment's space that earlier calls chose, oldest first, by trial id."""
     found = {}
     for trial_id, run in reversed(runs.items()):
-        point = json.loads(run.data.tags.get(tracking.POINT, "null"))
+        point = json.loads(run.data.tags.get(names.POINT, "null"))
         if not isinstance(point, dict) or not experiment.search.has(point):
             continue
         for number, cell in enumerate(experiment.cells):

@@ -13,8 +13,8 @@ import pandas as pd
 from dashboards.analysis.grouping import columns_of, finished, networks
 from dashboards.analysis.published import with_published
 from dashboards.analysis.significance import Difference, Summary, difference, holm, summarise
+from switokd import names
 from switokd.methods.settings import SETTINGS, MethodSettings
-from switokd.tracking import tracker as tracking
 
 EPOCHS = ("best", "last")
 BASELINE = "vanilla"
@@ -28,7 +28,7 @@ STATUS_NOTES = {
     "FAILED": "failed",
     "KILLED": "stopped",
 }
-VERSIONS = f"tags.{tracking.VERSION_PREFIX}"
+VERSIONS = f"tags.{names.VERSION_PREFIX}"
 
 GROUP_COLUMNS = [
     *("group", "dataset", "topology", "pair", "method", "variant", "temperature", "axes"),

@@ -6,7 +6,7 @@ import pandas as pd
 
 from dashboards.analysis.grouping import column_of
 from dashboards.figures.theme import trial_name
-from switokd.tracking import tracker as tracking
+from switokd import names
 
 COLUMNS = [
     *("trial", "seed", "epoch", "epochs", "progress", "S1 top-1", "elapsed_seconds"),
@@ -58,11 +58,11 @@ def seconds_left(student: pd.DataFrame, epochs: int, now: pd.Timestamp) -> float
 def failures(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per failed trial, with the reason that it left."""
     failed = trials[trials["status"] == "FAILED"]
-    reasons = column_of(failed, f"tags.{tracking.FAILURE}").fillna("no reason was left")
-    names = [f"{trial['pair']} {trial_name(trial)}" for _, trial in failed.iterrows()]
+    reasons = column_of(failed, f"tags.{names.FAILURE}").fillna("no reason was left")
+    labels = [f"{trial['pair']} {trial_name(trial)}" for _, trial in failed.iterrows()]
     return pd.DataFrame(
         {
-            "trial": names,
+            "trial": labels,
             "seed": failed["seed"],
             "reason": reasons,
             "experiment_id": failed["experiment_id"],

@@ -25,7 +25,7 @@ from dashboards.figures.overlay_grid import overlay_grid
 from dashboards.figures.theme import trial_name
 from dashboards.pages import cache
 from dashboards.pages.selection import select, simplest_first
-from switokd.tracking.tracker import EXPLAIN_FOLDER
+from switokd import names
 
 IMAGES_AT_FIRST = 6
 OVERLAYS, SURFACES = "Overlays", "3-D surfaces"
@@ -45,7 +45,9 @@ def page() -> None:
     seed = int(right.selectbox("Seed", seeds, key=f"seed of {pair}"))
     rows = method_rows(trials, pair, seed)
     run_ids = list(dict.fromkeys(source.run_id for row in rows.values() for source in row))
-    files = {run_id: cache.artifacts(chosen.uri, run_id, EXPLAIN_FOLDER) for run_id in run_ids}
+    files = {
+        run_id: cache.artifacts(chosen.uri, run_id, names.EXPLAIN_FOLDER) for run_id in run_ids
+    }
     explained = {run_id: paths for run_id, paths in files.items() if paths}
     if explained:
         show_rows(chosen.uri, rows, explained, of_pair)
@@ -73,7 +75,7 @@ def show_rows(
     of_pair: pd.DataFrame,
 ) -> None:
     """The figure of the pair: the same images, one row per method."""
-    arrays = f"{EXPLAIN_FOLDER}/{ARRAYS_FILE}"
+    arrays = f"{names.EXPLAIN_FOLDER}/{ARRAYS_FILE}"
     known = {
         run_id: cache.heat_maps(uri, run_id, arrays)
         for run_id, paths in explained.items()
@@ -131,11 +133,11 @@ def show_surfaces(
 
 def show_agreement(uri: str, of_pair: pd.DataFrame) -> None:
     """The numbers over the whole test set, of every seed that was explained."""
-    path = f"{EXPLAIN_FOLDER}/{NUMBERS_FILE}"
+    path = f"{names.EXPLAIN_FOLDER}/{NUMBERS_FILE}"
     numbers = {
         run_id: cache.agreement(uri, run_id, path)
         for run_id in of_pair["run_id"].astype(str)
-        if path in cache.artifacts(uri, run_id, EXPLAIN_FOLDER)
+        if path in cache.artifacts(uri, run_id, names.EXPLAIN_FOLDER)
     }
     table = agreement_table(of_pair, numbers)
     if table.empty:
@@ -176,7 +178,7 @@ def show_files(uri: str, trials: pd.DataFrame, explained: Mapping[str, list[str]
             content = cache.artifact(uri, run_id, path)
             if path.endswith(".png"):
                 st.image(content, width="stretch")
-            name = path.removeprefix(f"{EXPLAIN_FOLDER}/")
+            name = path.removeprefix(f"{names.EXPLAIN_FOLDER}/")
             st.download_button(
                 name, content, name, key=f"{run_id} {name}", icon=":material/download:"
             )

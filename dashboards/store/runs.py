@@ -22,17 +22,18 @@ from mlflow.entities import Run
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
+from switokd import names
 from switokd.tracking import tracker as tracking
 from switokd.tracking.address import StoreError, check_answers, open_read_only, sqlite_path
 
 TAG_PREFIX = "switokd."
 IDENTITY_TAGS = {
-    "trial_id": tracking.TRIAL_ID,
-    "topology": tracking.TOPOLOGY,
-    "pair": tracking.PAIR,
-    "method": tracking.METHOD,
-    "variant": tracking.VARIANT,
-    "git_commit": tracking.GIT_COMMIT,
+    "trial_id": names.TRIAL_ID,
+    "topology": names.TOPOLOGY,
+    "pair": names.PAIR,
+    "method": names.METHOD,
+    "variant": names.VARIANT,
+    "git_commit": names.GIT_COMMIT,
 }
 TRIAL_COLUMNS = (
     *("run_id", "run_name", "experiment", "experiment_id", "status", "start_time", "end_time"),
@@ -183,7 +184,7 @@ class Store:
 
     def timeline(self, run_id: str) -> pd.DataFrame:
         """Every step of every link. Raises MissingArtifactError where the run has no timeline."""
-        return pd.read_parquet(io.BytesIO(self.artifact(run_id, tracking.TIMELINE_FILE)))
+        return pd.read_parquet(io.BytesIO(self.artifact(run_id, names.TIMELINE_FILE)))
 
 
 def row_of(run: Run, experiment: str) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from switokd import names
 from switokd.cli.terminal import console
 from switokd.data import DATASETS
 from switokd.models import MODELS
@@ -87,8 +88,8 @@ def export(
     for name, path in paths.items():
         folder = writable(Path("runs")) / "export" / run_id / name
         save_model(read_weights(path), folder)
-        tracking.log_folder(run_id, folder, f"{tracking.MODELS_FOLDER}/{name}")
-        address = f"runs:/{run_id}/{tracking.MODELS_FOLDER}/{name}"
+        tracking.log_folder(run_id, folder, f"{names.MODELS_FOLDER}/{name}")
+        address = f"runs:/{run_id}/{names.MODELS_FOLDER}/{name}"
         console.print(f"{name}  {address}", highlight=False, soft_wrap=True)
     console.print("read one: mlflow.pytorch.load_model(ADDRESS)", highlight=False)
 

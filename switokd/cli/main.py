@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.table import Table
 
+from switokd import names
 from switokd.cli import inspect_networks as cli_runs
 from switokd.cli import pack_data as cli_data
 from switokd.cli.terminal import console
-from switokd.data import DataError
 from switokd.spec.experiment import Experiment, load_experiment
 from switokd.spec.trial import TrialSpec
-from switokd.validation import SpecError, known_name
+from switokd.validation import DataError, SpecError, known_name
 
 if TYPE_CHECKING:
     from switokd.session.trial_session import TrialSession
@@ -174,10 +174,8 @@ def train(
 
 
 def _print_summary(metrics: dict[str, float]) -> None:
-    from switokd.tracking.points import SUMMARY_METRICS
-
     for name, value in sorted(metrics.items()):
-        if name.partition("/")[0] in SUMMARY_METRICS:
+        if names.quantity_of(name) in names.SUMMARY:
             console.print(f"{name:28} {value:.4g}", highlight=False)
 
 
@@ -281,11 +279,11 @@ def explain(
 
     stored = {name: read_weights(path) for name, path in paths.items()}
     explanation = grad_cam.explain(stored, images, choose_device("auto"))
-    names = {name: f"{name} {model}" for name, model in explanation.models.items()}
+    shown_as = {name: f"{name} {model}" for name, model in explanation.models.items()}
     overlays = heat_maps.overlay_figure(
-        explanation.images, explanation.maps, names, explanation.classes
+        explanation.images, explanation.maps, shown_as, explanation.classes
     )
-    surfaces = heat_maps.surface_figure(explanation.maps, names, explanation.classes)
+    surfaces = heat_maps.surface_figure(explanation.maps, shown_as, explanation.classes)
     numbers = explanation.numbers()
     folder = writable(RUNS) / "explain" / run_id
     files = {
@@ -297,7 +295,7 @@ def explain(
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    tracking.log_folder(run_id, folder, tracking.EXPLAIN_FOLDER)
+    tracking.log_folder(run_id, folder, names.EXPLAIN_FOLDER)
     for name, value in numbers.items():
         console.print(f"{name:28} {value:.4g}", highlight=False)
     console.print(f"in the run's artifacts and in {folder}", highlight=False, soft_wrap=True)

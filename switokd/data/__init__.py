@@ -11,13 +11,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from switokd.data.source import (
-    AUGMENTATIONS,
-    DataError,
-    Source,
-    unknown_dataset,
-    validate_request,
-)
+from switokd.data.source import AUGMENTATIONS, Source, validate_request
+from switokd.registry import Registry
+from switokd.validation import DataError
 
 if TYPE_CHECKING:
     import torch
@@ -36,27 +32,27 @@ __all__ = [
     "open_pipeline",
 ]
 
-DATASETS: dict[str, str] = {
-    "digits": "switokd.data.sets.digits:digits",
-    "cifar10": "switokd.data.sets.cifar:cifar10",
-    "cifar100": "switokd.data.sets.cifar:cifar100",
-    "fashion_mnist": "switokd.data.sets.mnist:fashion_mnist",
-    "mnist": "switokd.data.sets.mnist:mnist",
-    "tiny_imagenet": "switokd.data.sets.tiny_imagenet:tiny_imagenet",
-    "imagenet": "switokd.data.sets.imagenet:imagenet",
-    "image_folder": "switokd.data.sets.image_folder:image_folder",
-}
+DATASETS = Registry(
+    "dataset",
+    {
+        "digits": "switokd.data.sets.digits:digits",
+        "cifar10": "switokd.data.sets.cifar:cifar10",
+        "cifar100": "switokd.data.sets.cifar:cifar100",
+        "fashion_mnist": "switokd.data.sets.mnist:fashion_mnist",
+        "mnist": "switokd.data.sets.mnist:mnist",
+        "tiny_imagenet": "switokd.data.sets.tiny_imagenet:tiny_imagenet",
+        "imagenet": "switokd.data.sets.imagenet:imagenet",
+        "image_folder": "switokd.data.sets.image_folder:image_folder",
+    },
+)
 
 
 def describe(name: str) -> Source:
     """What a data set states about itself (classes, image size, augmentation); loads no data.
 
-    Raises DataError, with the nearest known name, for a name that is not registered.
+    Raises SpecError, with the nearest known name, for a name that is not registered.
     """
-    if name not in DATASETS:
-        raise unknown_dataset(name, DATASETS)
-    module, _, attribute = DATASETS[name].partition(":")
-    source: Source = getattr(importlib.import_module(module), attribute)()
+    source: Source = DATASETS.load(name)()
     return source
 
 

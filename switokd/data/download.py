@@ -10,7 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from switokd.data import DataError, data_root, describe
+from switokd.data import data_root, describe
+from switokd.validation import DataError
 
 TORCHVISION_NAMES = {
     "cifar10": "CIFAR10",

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from switokd.validation import DataError
+
 if TYPE_CHECKING:
     from switokd.data.images.records import RecordSplits
 
 AUGMENTATIONS = ("default", "none", "crop", "crop_flip")
-
-
-class DataError(ValueError):
-    """Missing, damaged or contradictory data: something that its owner can mend."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +71,6 @@ class StreamSource(Source):
     """A set that is read and decoded while training: `open(root, path)` finds its records."""
 
     open: Callable[[Path, Path | None], RecordSplits]
-
-
-def unknown_dataset(name: str, known: Iterable[str]) -> DataError:
-    """The error for a data set that is not registered, with the nearest name that is."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    return DataError(f"unknown dataset {name!r}{hint} known: {names}")
 
 
 def validate_request(

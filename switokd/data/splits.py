@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from switokd.data.source import DataError
+from switokd.validation import DataError
 
 # RandomState's stream is frozen by NumPy's compatibility policy; default_rng's is not
 SPLIT_SEED = 20220704

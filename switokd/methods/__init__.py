@@ -8,21 +8,24 @@ experiment file is checked at once.
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import TYPE_CHECKING, Any
 
 from switokd.methods.settings import SETTINGS, resolve_settings
+from switokd.registry import Registry
 
 if TYPE_CHECKING:
     from switokd.methods.base import Method
 
-METHODS: dict[str, str] = {
-    "vanilla": "switokd.methods.vanilla:Vanilla",
-    "dml": "switokd.methods.dml:DML",
-    "kdcl": "switokd.methods.kdcl:KDCL",
-    "switokd": "switokd.methods.switokd:SwitOKD",
-}
+METHODS = Registry(
+    "method",
+    {
+        "vanilla": "switokd.methods.vanilla:Vanilla",
+        "dml": "switokd.methods.dml:DML",
+        "kdcl": "switokd.methods.kdcl:KDCL",
+        "switokd": "switokd.methods.switokd:SwitOKD",
+    },
+)
 
 __all__ = ["METHODS", "SETTINGS", "build_method"]
 
@@ -47,8 +50,7 @@ def build_method(
     resolved = resolve_settings(name, settings)
     if resolved.has_roles and not (teachers and students):
         raise ValueError(f"{name} needs a teacher and a student; found {teachers} and {students}")
-    module, _, attribute = METHODS[name].partition(":")
-    method: Method = getattr(importlib.import_module(module), attribute)(
+    method: Method = METHODS.load(name)(
         teachers=teachers, students=students, temperature=temperature, settings=resolved
     )
     return method

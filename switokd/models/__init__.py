@@ -8,28 +8,31 @@ one line in `MODELS`, and one test. Builders take 3-channel images of any size a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from switokd.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from switokd.models.blueprint import Blueprint
 
-MODELS: dict[str, str] = {
-    "resnet20": "switokd.models.resnet_cifar:resnet20",
-    "wrn_16_1": "switokd.models.wide_resnet:wrn_16_1",
-    "wrn_16_2": "switokd.models.wide_resnet:wrn_16_2",
-    "wrn_16_8": "switokd.models.wide_resnet:wrn_16_8",
-    "wrn_16_10": "switokd.models.wide_resnet:wrn_16_10",
-    "mobilenet": "switokd.models.mobilenet:mobilenet",
-    "mobilenet_v2_x0_5": "switokd.models.mobilenet_v2:mobilenet_v2_x0_5",
-    "mobilenet_v2_x1_4": "switokd.models.torchvision_networks:mobilenet_v2_x1_4",
-    "resnet34_small_stem": "switokd.models.resnet_small_stem:resnet34_small_stem",
-    "resnet18": "switokd.models.torchvision_networks:resnet18",
-    "resnet34": "switokd.models.torchvision_networks:resnet34",
-}
+MODELS = Registry(
+    "network",
+    {
+        "resnet20": "switokd.models.resnet_cifar:resnet20",
+        "wrn_16_1": "switokd.models.wide_resnet:wrn_16_1",
+        "wrn_16_2": "switokd.models.wide_resnet:wrn_16_2",
+        "wrn_16_8": "switokd.models.wide_resnet:wrn_16_8",
+        "wrn_16_10": "switokd.models.wide_resnet:wrn_16_10",
+        "mobilenet": "switokd.models.mobilenet:mobilenet",
+        "mobilenet_v2_x0_5": "switokd.models.mobilenet_v2:mobilenet_v2_x0_5",
+        "mobilenet_v2_x1_4": "switokd.models.torchvision_networks:mobilenet_v2_x1_4",
+        "resnet34_small_stem": "switokd.models.resnet_small_stem:resnet34_small_stem",
+        "resnet18": "switokd.models.torchvision_networks:resnet18",
+        "resnet34": "switokd.models.torchvision_networks:resnet34",
+    },
+)
 
 # What `switokd.models.initialization.initialize` takes.
 INITIALIZATIONS: tuple[str, ...] = ("default", "fan_in_normal")
@@ -83,13 +86,7 @@ def describe() -> list[ModelCard]:
 
 
 def _blueprint(name: str) -> Blueprint:
-    if name not in MODELS:
-        nearest = get_close_matches(name, MODELS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"unknown model {name!r}; did you mean {nearest!r}? known: {', '.join(MODELS)}"
-        )
-    module, _, builder = MODELS[name].partition(":")
-    blueprint: Blueprint = getattr(import_module(module), builder)
+    blueprint: Blueprint = MODELS.load(name)
     return blueprint
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from switokd import names
+
 MIB = 2**20
 STATUS = Path("/proc/self/status")
 # writing 5 here starts the kernel's count of the resident peak anew
@@ -40,7 +42,7 @@ class PeakMemory:
     def metrics(self) -> dict[str, float]:
         """The peak as a metric."""
         mib = self.mib()
-        return {} if mib is None else {"peak_memory_mib": mib}
+        return {} if mib is None else {names.PEAK_MEMORY_MIB: mib}
 
     def _own_mib(self) -> float | None:
         if self._device.type == "cuda":

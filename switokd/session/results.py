@@ -10,21 +10,21 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from switokd import names
 from switokd.files.storage import write_durably
+from switokd.names import metric
 from switokd.spec.trial import TrialSpec
-from switokd.tracking import tracker as tracking
-from switokd.tracking.points import metric
 from switokd.training.trainer import Trainer
 
 
 def summarise(trial: TrialSpec, trainer: Trainer, last_top1: dict[str, float]) -> dict[str, float]:
     """The metrics of a trial as a whole, by name; `last_top1` in percent, by network."""
-    summary = {"train_seconds": trainer.train_seconds}
+    summary = {names.TRAIN_SECONDS: trainer.train_seconds}
     for name in trainer.networks:
-        summary[metric("best_val_top1", name)] = trainer.best[name].top1
-        summary[metric("last_val_top1", name)] = last_top1[name]
+        summary[metric(names.BEST_VAL_TOP1, name)] = trainer.best[name].top1
+        summary[metric(names.LAST_VAL_TOP1, name)] = last_top1[name]
     for link in trainer.timeline.links:
-        summary[metric("expert_share", *link)] = trainer.timeline.expert_share(link)
+        summary[metric(names.EXPERT_SHARE, *link)] = trainer.timeline.expert_share(link)
     if trial.recipe.holdout:
         summary |= _test_scores(trainer)
     return summary
@@ -35,7 +35,7 @@ def _test_scores(trainer: Trainer) -> dict[str, float]:
     values: dict[str, float] = {}
     last = {name: _copies(network) for name, network in trainer.networks.items()}
     best = {name: trainer.best[name].weights for name in trainer.networks}
-    for quantity, weights in (("test_top1_best", best), ("test_top1", last)):
+    for quantity, weights in ((names.TEST_TOP1_BEST, best), (names.TEST_TOP1, last)):
         for name, network in trainer.networks.items():
             network.load_state_dict(weights[name])
         scores, _ = trainer.evaluate("test")
@@ -47,20 +47,20 @@ def write_files(
     trial: TrialSpec, trainer: Trainer, summary: dict[str, float], folder: Path
 ) -> list[tuple[Path, str | None]]:
     """Write the artifacts into `folder`: each file, and its folder in the run. Raises OSError."""
-    spec_file = folder / tracking.SPEC_FILE
+    spec_file = folder / names.SPEC_FILE
     spec = yaml.safe_dump(trial.model_dump(mode="json"), sort_keys=False)
     write_durably(spec_file, spec.encode())
     files: list[tuple[Path, str | None]] = [(spec_file, None)]
     if trainer.timeline.links:
-        timeline = folder / tracking.TIMELINE_FILE
+        timeline = folder / names.TIMELINE_FILE
         trainer.timeline.write_parquet(timeline, trainer.data.steps_per_epoch)
         files.append((timeline, None))
-    weights_folder = folder / tracking.WEIGHTS_FOLDER
+    weights_folder = folder / names.WEIGHTS_FOLDER
     weights_folder.mkdir(exist_ok=True)
     for name, network in trainer.networks.items():
         best = trainer.best[name]
         for which, epoch, top1, weights in (
-            ("last", trainer.epoch, summary[metric("last_val_top1", name)], _copies(network)),
+            ("last", trainer.epoch, summary[metric(names.LAST_VAL_TOP1, name)], _copies(network)),
             ("best", best.epoch, best.top1, best.weights),
         ):
             path = weights_folder / f"{name}-{which}.pt"
@@ -69,7 +69,7 @@ def write_files(
             content = io.BytesIO()
             torch.save(about | {"state_dict": weights}, content)
             path.write_bytes(content.getbuffer())
-            files.append((path, tracking.WEIGHTS_FOLDER))
+            files.append((path, names.WEIGHTS_FOLDER))
     return files
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from switokd.data import DataError
+from switokd import names
 from switokd.files.lock import FileLock
 from switokd.provenance import library_versions
 from switokd.session import results
@@ -36,7 +36,7 @@ from switokd.tracking.tracker import TrialTracker
 from switokd.training.build import build_trainer, choose_device
 from switokd.training.timeline import DivergedError
 from switokd.training.trainer import EpochReport, Trainer
-from switokd.validation import SpecError
+from switokd.validation import DataError, SpecError
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class TrialSession:
         self._in_force = changed
         epoch = self.trainer.epoch
         self._changes.append({"epoch": epoch, "donor": donor, "values": values})
-        tracked = {metrics.metric("pbt", key): value for key, value in values.items()}
+        tracked = {names.metric(names.CHANGED_SETTING, key): value for key, value in values.items()}
         self._outbox.add(metrics.points(tracked, epoch))
         self.checkpoint_or_warn()
 
@@ -224,8 +224,8 @@ class TrialSession:
         return f"epoch {self.trainer.epoch}: {why}"
 
     def _outcome(self) -> dict[str, str]:
-        tags = {} if self.why_stopped is None else {tracking.STOPPED: self.why_stopped}
-        return tags | ({tracking.CHANGES: tracking.as_tag(self._changes)} if self._changes else {})
+        tags = {} if self.why_stopped is None else {names.STOPPED: self.why_stopped}
+        return tags | ({names.CHANGES: tracking.as_tag(self._changes)} if self._changes else {})
 
     def checkpoint(self) -> None:
         """Save everything durably; from then on its points may be sent."""

@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
 
+from switokd import names
+from switokd.names import metric
 from switokd.spec.entries import LIST_VALUED
 from switokd.spec.trial import NetworkSpec, Optimization, Recipe, Seed, TrialSpec
-from switokd.tracking.points import metric
 from switokd.validation import (
     FieldError,
     Finite,
@@ -35,8 +36,9 @@ NOT_SEARCHED = frozenset({"epochs", "holdout"})
 # population-based training changes these in the middle of a trial; others it could not
 CHANGEABLE = frozenset({"learning_rate", "momentum", "weight_decay"})
 
-PER_NETWORK = ("val_top1", "val_top5", "val_loss", "val_calibration_error", "train_loss", "ce")
-PER_NETWORK_AT_END = ("best_val_top1", "last_val_top1")
+# what may judge a trial after each epoch, and at its end
+PER_NETWORK = tuple(name for name in names.PER_NETWORK if name != names.LEARNING_RATE)
+PER_NETWORK_AT_END = (names.BEST_VAL_TOP1, names.LAST_VAL_TOP1)
 
 SearchPoint = dict[str, Any]
 
@@ -95,7 +97,12 @@ Dimension = Annotated[Interval | tuple[Any, ...], BeforeValidator(_dimension)]
 
 
 # what a search wants little of, where it does not say
-LESS_IS_BETTER = ("val_loss/", "train_loss/", "ce/", "val_calibration_error/", "train_seconds")
+LESS_IS_BETTER = frozenset(
+    {
+        *(names.VAL_LOSS, names.TRAIN_LOSS, names.CROSS_ENTROPY),
+        *(names.VAL_CALIBRATION_ERROR, names.TRAIN_SECONDS),
+    }
+)
 
 
 class Search(Frozen):
@@ -104,7 +111,7 @@ class Search(Frozen):
     algorithm: Literal["grid", "random", "tpe"] = "grid"
     trials: Annotated[Whole, Field(ge=1)] | None = None
     space: dict[Text, Dimension] = Field(default_factory=dict)
-    metric: Text = "val_top1/S1"
+    metric: Text = metric(names.VAL_TOP1, "S1")
     mode: Literal["max", "min"] = "max"
     scheduler: Literal["none", "asha", "median", "pbt"] = "none"
     grace_epochs: Annotated[Whole, Field(ge=1)] = 1
@@ -117,7 +124,7 @@ class Search(Frozen):
     def _mode_of_the_metric(cls, data: Any) -> Any:
         if not isinstance(data, dict) or "mode" in data:
             return data
-        less = str(data.get("metric", "")).startswith(LESS_IS_BETTER)
+        less = names.quantity_of(str(data.get("metric", ""))) in LESS_IS_BETTER
         return data | {"mode": "min" if less else "max"}
 
     @field_validator("space", mode="before")
@@ -253,9 +260,9 @@ def metric_problem(search: Search, trial: TrialSpec) -> str | None:
     """What is wrong with the search's metric for a trial, or None."""
     networks, links = trial.networks, trial.links
     known = {metric(quantity, name) for quantity in PER_NETWORK for name in networks}
-    known |= {metric("agreement", *link) for link in links} | {"images_per_second"}
+    known |= {metric(names.AGREEMENT, *link) for link in links} | {names.IMAGES_PER_SECOND}
     at_end = {metric(quantity, name) for quantity in PER_NETWORK_AT_END for name in networks}
-    at_end |= {metric("expert_share", *link) for link in links} | {"train_seconds"}
+    at_end |= {metric(names.EXPERT_SHARE, *link) for link in links} | {names.TRAIN_SECONDS}
     found = f"(found {search.metric!r})"
     if search.metric.startswith("test_"):
         return f"is measured on the test set, on which nothing is tuned: use val_top1/S1 {found}"

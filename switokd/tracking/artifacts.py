@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from switokd import names
 from switokd.tracking.address import default_uri
 from switokd.tracking.retry import TrackingError, in_one_line
-from switokd.tracking.tracker import WEIGHTS_FOLDER, client
+from switokd.tracking.tracker import client
 
 
 def fetch_weights(run_id: str, network: str | None, which: str) -> dict[str, Path]:
@@ -17,9 +18,9 @@ def fetch_weights(run_id: str, network: str | None, which: str) -> dict[str, Pat
     uri = default_uri()
     mlflow_client = client(uri)
     try:
-        listed = mlflow_client.list_artifacts(run_id, WEIGHTS_FOLDER)
-        names = {Path(file.path).name.removesuffix(f"-{which}.pt"): file.path for file in listed}
-        found = {name: path for name, path in names.items() if path.endswith(f"-{which}.pt")}
+        listed = mlflow_client.list_artifacts(run_id, names.WEIGHTS_FOLDER)
+        every = {Path(file.path).name.removesuffix(f"-{which}.pt"): file.path for file in listed}
+        found = {name: path for name, path in every.items() if path.endswith(f"-{which}.pt")}
         chosen = {name: path for name, path in found.items() if network in (None, name)}
         paths = {n: Path(mlflow_client.download_artifacts(run_id, p)) for n, p in chosen.items()}
     except Exception as error:

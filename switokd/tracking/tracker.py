@@ -1,4 +1,4 @@
-"""MLflow: the only writer, and the owner of every metric, tag and artifact name.
+"""MLflow: the only writer, for runs, their points and their files.
 
 A trial has one run, found by its id, whichever process, machine or day goes on with it. Its points
 are sent beside the training, from an outbox that outlives silences of the store.
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from switokd import names
 from switokd.provenance import git_commit, library_versions
 from switokd.tracking.address import (
     absolute_uri,
@@ -45,31 +46,6 @@ if TYPE_CHECKING:
     from switokd.spec.trial import TrialSpec
 
 log = logging.getLogger(__name__)
-
-TRIAL_ID = "switokd.trial_id"
-TOPOLOGY = "switokd.topology"
-PAIR = "switokd.pair"
-METHOD = "switokd.method"
-VARIANT = "switokd.variant"
-GIT_COMMIT = "switokd.git_commit"
-SWEEP = "switokd.sweep"
-FAILURE = "switokd.failure"
-STOPPED = "switokd.stopped"
-POINT = "switokd.point"
-CHANGES = "switokd.pbt"
-CONTINUED_FROM = "switokd.continued_from"
-DEVICE = "switokd.device"
-THREADS = "switokd.threads"
-HOST = "switokd.host"
-VERSION_PREFIX = "switokd.version."
-PARENT = "mlflow.parentRunId"
-RUN_NAME = "mlflow.runName"
-
-TIMELINE_FILE = "timeline.parquet"
-SPEC_FILE = "spec.yaml"
-WEIGHTS_FOLDER = "weights"
-EXPLAIN_FOLDER = "explain"
-MODELS_FOLDER = "models"
 
 METRICS_PER_CALL = 1000
 LONGEST_REASON = 5000
@@ -138,7 +114,7 @@ def find_runs(store: Store) -> dict[str, Any]:
     runs: dict[str, Any] = {}
     with answering(store.uri):
         for run in _all_runs(store):
-            trial_id = run.data.tags.get(TRIAL_ID)
+            trial_id = run.data.tags.get(names.TRIAL_ID)
             if trial_id is not None:
                 runs.setdefault(trial_id, run)
     return runs
@@ -184,13 +160,17 @@ def open_sweep(store: Store, experiment: str, reopen: bool = True) -> Store:
     """
     with answering(store.uri):
         mlflow_client = client(store.uri)
-        found = list(_all_runs(store, f"tags.`{SWEEP}` = '{experiment}'"))
+        found = list(_all_runs(store, f"tags.`{names.SWEEP}` = '{experiment}'"))
         if found:
             run_id = found[0].info.run_id
             if reopen:
                 mlflow_client.update_run(run_id, status="RUNNING")
         else:
-            tags = {SWEEP: experiment, RUN_NAME: f"sweep {experiment}", GIT_COMMIT: git_commit()}
+            tags = {
+                names.SWEEP: experiment,
+                names.RUN_NAME: f"sweep {experiment}",
+                names.GIT_COMMIT: git_commit(),
+            }
             run_id = mlflow_client.create_run(store.experiment_id, tags=tags).info.run_id
             if not reopen:
                 mlflow_client.set_terminated(run_id, "FINISHED")
@@ -201,7 +181,7 @@ def end_run(store: Store, run_id: str, status: str, failure: str | None = None) 
     """End a run as FINISHED, FAILED (with the reason) or KILLED."""
     mlflow_client = client(store.uri)
     if failure is not None:
-        mlflow_client.set_tag(run_id, FAILURE, failure[:LONGEST_REASON])
+        mlflow_client.set_tag(run_id, names.FAILURE, failure[:LONGEST_REASON])
     mlflow_client.set_terminated(run_id, status)
 
 
@@ -266,7 +246,7 @@ class TrialTracker:
         self._store = store
         self._trial = trial
         # of a search, by which a later one finds what has been tried
-        sampled = {} if point is None else {POINT: json.dumps(point, sort_keys=True)}
+        sampled = {} if point is None else {names.POINT: json.dumps(point, sort_keys=True)}
         self._tags = trial_tags(trial) | sampled
         self._run_id: str | None = None
         self.outbox = Outbox(self._send, METRICS_PER_CALL, f"the tracking store {store.uri}")
@@ -277,9 +257,13 @@ class TrialTracker:
         `device` and `threads` are what equal bits depend on beside the spec and the versions;
         `continued_from` is the shorter trial whose epochs this one did not train again.
         """
-        self._tags |= {DEVICE: device, THREADS: str(threads), HOST: socket.gethostname()}
+        self._tags |= {
+            names.DEVICE: device,
+            names.THREADS: str(threads),
+            names.HOST: socket.gethostname(),
+        }
         if continued_from is not None:
-            self._tags[CONTINUED_FROM] = continued_from
+            self._tags[names.CONTINUED_FROM] = continued_from
         self.outbox.start()
 
     @property
@@ -359,17 +343,17 @@ class TrialTracker:
 
         tags = dict(self._tags)
         if self._store.sweep_run_id is not None:
-            tags[PARENT] = self._store.sweep_run_id
+            tags[names.PARENT] = self._store.sweep_run_id
         mlflow_client = client(self._store.uri)
-        found = list(_all_runs(self._store, f"tags.`{TRIAL_ID}` = '{self._trial.trial_id}'"))
+        found = list(_all_runs(self._store, f"tags.`{names.TRIAL_ID}` = '{self._trial.trial_id}'"))
         if found:
             run_id = found[0].info.run_id
             mlflow_client.update_run(run_id, status="RUNNING")
-            if FAILURE in found[0].data.tags:
-                mlflow_client.delete_tag(run_id, FAILURE)
+            if names.FAILURE in found[0].data.tags:
+                mlflow_client.delete_tag(run_id, names.FAILURE)
         else:
             # the tags go in with the run itself, so that no crash leaves a run nobody finds
-            created = tags | {RUN_NAME: self._trial.label}
+            created = tags | {names.RUN_NAME: self._trial.label}
             run_id = mlflow_client.create_run(self._store.experiment_id, tags=created).info.run_id
         mlflow_client.log_batch(
             run_id,
@@ -382,12 +366,12 @@ class TrialTracker:
 
 def trial_tags(trial: TrialSpec) -> dict[str, str]:
     """The tags by which a trial is found and compared."""
-    versions = {VERSION_PREFIX + name: value for name, value in library_versions().items()}
+    versions = {names.VERSION_PREFIX + name: value for name, value in library_versions().items()}
     return versions | {
-        TRIAL_ID: trial.trial_id,
-        TOPOLOGY: trial.topology,
-        PAIR: trial.pair,
-        METHOD: trial.method.name,
-        VARIANT: trial.method.variant,
-        GIT_COMMIT: git_commit(),
+        names.TRIAL_ID: trial.trial_id,
+        names.TOPOLOGY: trial.topology,
+        names.PAIR: trial.pair,
+        names.METHOD: trial.method.name,
+        names.VARIANT: trial.method.variant,
+        names.GIT_COMMIT: git_commit(),
     }

@@ -18,7 +18,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from switokd.tracking.tracker import TRIAL_ID
+from switokd import names
 
 QUICKSTART = Path(__file__).parents[2] / "experiments" / "quickstart.yaml"
 COMMAND = [
@@ -55,7 +55,7 @@ def sweep(content: dict[str, Any]) -> tuple[list[Run], list[tuple[int, float]]]:
             page = client.search_runs([found.experiment_id], max_results=1000, page_token=token)
             runs += page
             token = page.token
-        return [run for run in runs if TRIAL_ID in run.data.tags], memory
+        return [run for run in runs if names.TRIAL_ID in run.data.tags], memory
 
 
 def resident_mib(pid: int) -> float:

@@ -17,8 +17,8 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from switokd.cli import main as cli
-from switokd.data import DataError
 from switokd.models import MODELS
+from switokd.validation import DataError
 
 TINY = """
 name: tiny

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from switokd.data import DataError, open_pipeline
+from switokd.data import open_pipeline
+from switokd.validation import DataError
 
 WriteCifar = Callable[..., dict[str, np.ndarray]]
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from switokd.data import DataError
 from switokd.data.images.decode import decode_rgb, decode_rgb_on_gpu
 from switokd.data.images.encoded import image_format, jpeg_components, structural_fault
+from switokd.validation import DataError
 
 Encode = Callable[..., bytes]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
-from switokd.data import DataError
 from switokd.data.images.folder import list_folder
+from switokd.validation import DataError
 
 ClassFolder = Callable[..., Path]
 

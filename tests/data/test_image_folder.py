@@ -14,10 +14,11 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from switokd.data import DataError, open_pipeline
+from switokd.data import open_pipeline
 from switokd.data.batches.pipeline import Batch, Pipeline
 from switokd.data.batches.streaming import StreamingPipeline
 from switokd.data.packed.lmdb_pack import pack
+from switokd.validation import DataError
 
 ClassFolder = Callable[..., Path]
 OpenPipeline = Callable[..., Pipeline]

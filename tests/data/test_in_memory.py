@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from switokd.data import DataError, open_pipeline
+from switokd.data import open_pipeline
 from switokd.data.batches.in_memory import InMemoryPipeline
+from switokd.validation import DataError
 
 MakePipeline = Callable[..., InMemoryPipeline]
 LABELS = np.arange(50) % 5

@@ -15,12 +15,12 @@ import lmdb
 import numpy as np
 import pytest
 
-from switokd.data import DataError
 from switokd.data.images.folder import list_folder
 from switokd.data.packed import lmdb_pack, lmdb_partial
 from switokd.data.packed.lmdb_check import check
 from switokd.data.packed.lmdb_pack import pack, packing_order
 from switokd.data.packed.lmdb_reader import LmdbRecords
+from switokd.validation import DataError
 
 ClassFolder = Callable[..., Path]
 

@@ -18,11 +18,11 @@ import lmdb
 import numpy as np
 import pytest
 
-from switokd.data import DataError
 from switokd.data.packed.lmdb_check import check
 from switokd.data.packed.lmdb_format import ABOUT, LABELS, PAYLOAD, make_record, record_key
 from switokd.data.packed.lmdb_pack import pack
 from switokd.data.packed.lmdb_reader import LmdbRecords
+from switokd.validation import DataError
 
 ClassFolder = Callable[..., Path]
 

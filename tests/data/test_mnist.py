@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from switokd.data import DataError, open_pipeline
+from switokd.data import open_pipeline
 from switokd.data.sets import mnist
 from switokd.data.sets.mnist import DEBIAN_FOLDER, FILES, read_idx
+from switokd.validation import DataError
 
 
 def _idx(array: np.ndarray) -> bytes:

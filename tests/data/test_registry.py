@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from switokd.data import DATASETS, DataError, data_root, describe, open_pipeline
+from switokd.data import DATASETS, data_root, describe, open_pipeline
+from switokd.validation import DataError, SpecError
 
 
 def test_describing_every_set_imports_no_torch() -> None:
@@ -44,7 +45,7 @@ def test_a_set_states_what_it_is(
 
 
 def test_an_unknown_set_is_answered_with_the_nearest() -> None:
-    with pytest.raises(DataError, match="did you mean 'cifar100'"):
+    with pytest.raises(SpecError, match="did you mean 'cifar100'"):
         open_pipeline("cifar-100", batch_size=4, seed=0)
 
 

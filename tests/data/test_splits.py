@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from switokd.data.source import DataError
 from switokd.data.splits import stratified_split
+from switokd.validation import DataError
 
 
 @settings(max_examples=50, deadline=None)

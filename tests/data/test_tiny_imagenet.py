@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from switokd.data import DataError, open_pipeline
+from switokd.data import open_pipeline
+from switokd.validation import DataError
 
 # deliberately not in alphabetical order, as in the archive
 WNIDS = ["n03444034", "n02124075", "n04067472"]

@@ -100,7 +100,7 @@ def test_pooled_map_of_the_target_layer_gives_the_logits(name: str) -> None:
 
 @pytest.mark.parametrize(("typo", "nearest"), [("resnet02", "resnet20"), ("wrn16_10", "wrn_16_10")])
 def test_unknown_name_offers_the_nearest(typo: str, nearest: str) -> None:
-    message = f"unknown model {typo!r}; did you mean {nearest!r}? known: resnet20, wrn_16_1"
+    message = f"unknown network {typo!r}; did you mean {nearest!r}? (known: mobilenet,"
     with pytest.raises(ValueError, match=re.escape(message)):
         build_model(typo, 10)
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -10,10 +10,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from switokd import names
 from switokd.session.trial_session import TrialSession
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
-from switokd.tracking.tracker import CHANGES, STOPPED, Store, TrialTracker
+from switokd.tracking.tracker import Store, TrialTracker
 from tests.session.test_session import trial
 
 STEPS = 6
@@ -82,7 +83,7 @@ def test_a_member_goes_on_from_the_donors_networks_in_its_own_place(
     assert (point.step, point.value) == (1, 0.04)
     run = client.get_run(run_id)
     assert run.data.params == own.flattened()
-    assert json.loads(run.data.tags[CHANGES]) == [
+    assert json.loads(run.data.tags[names.CHANGES]) == [
         {
             "epoch": 1,
             "donor": member(0.05).trial_id,
@@ -120,7 +121,7 @@ def test_an_early_stop_ends_with_the_epoch_and_survives_a_crash(
         result = session.finish()
     run = tracking.find_runs(store)[spec.trial_id]
     assert run.info.status == "FINISHED"
-    assert run.data.tags[STOPPED] == "epoch 2: stopped by asha"
+    assert run.data.tags[names.STOPPED] == "epoch 2: stopped by asha"
     assert result.metrics["last_val_top1/S1"] == run.data.metrics["val_top1/S1"]
     gaps = MlflowClient(store.uri).get_metric_history(run.info.run_id, "gap/T1-S1")
     assert max(gap.step for gap in gaps) == 2 * STEPS

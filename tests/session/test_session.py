@@ -16,7 +16,6 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from switokd.data import DataError
 from switokd.files.lock import HeldError
 from switokd.session.checkpoint import CheckpointFolder
 from switokd.session.trial_session import TrialResult, TrialSession
@@ -25,6 +24,7 @@ from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
 from switokd.tracking.tracker import TrialTracker
 from switokd.training.timeline import DivergedError
+from switokd.validation import DataError
 from tests.session.test_checkpoint import files_limited_to
 
 

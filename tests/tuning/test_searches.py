@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from switokd.tracking.tracker import CHANGES, POINT, STOPPED
+from switokd import names
 from tests.tuning.workplace import Workplace, await_, small_experiment
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ def test_a_guided_search_that_was_killed_goes_on_to_its_number_of_trials(
     assert {trial.trial_id for trial in first_ten} < set(runs)
     for run in runs.values():
         assert run.info.status == "FINISHED"
-        point = json.loads(run.data.tags[POINT])
+        point = json.loads(run.data.tags[names.POINT])
         assert run.data.params["temperature"] == f"{point['temperature']:g}"
         for name in ("T1", "S1"):
             rate = json.loads(run.data.params[f"{name}.learning_rate"])
@@ -73,7 +73,7 @@ def test_a_trial_that_asha_stops_is_finished_and_says_so(workplace: Workplace) -
     assert status == 0, output
     runs = workplace.trial_runs("halved")
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
-    stopped = {key: run for key, run in runs.items() if STOPPED in run.data.tags}
+    stopped = {key: run for key, run in runs.items() if names.STOPPED in run.data.tags}
     assert 0 < len(stopped) < 5
     for trial in experiment.trials:
         run, folder = runs[trial.trial_id], workplace.trial_folder(trial)
@@ -86,7 +86,7 @@ def test_a_trial_that_asha_stops_is_finished_and_says_so(workplace: Workplace) -
         assert (folder / "weights" / "S1-last.pt").exists()
         if trial.trial_id in stopped:
             assert len(epochs) < 4
-            assert run.data.tags[STOPPED] == f"epoch {len(epochs)}: stopped by asha"
+            assert run.data.tags[names.STOPPED] == f"epoch {len(epochs)}: stopped by asha"
         else:
             assert len(epochs) == 4
     ended = {key: run.info.end_time for key, run in runs.items()}
@@ -114,7 +114,7 @@ def test_a_population_tracks_every_change(workplace: Workplace) -> None:
         assert list(series["val_top1/S1"]) == [1, 2, 3, 4]
         # params stay what the member began with
         assert run.data.params == trial.flattened()
-        changes = json.loads(run.data.tags.get(CHANGES, "[]"))
+        changes = json.loads(run.data.tags.get(names.CHANGES, "[]"))
         changed += len(changes)
         rates = {change["epoch"]: change["values"]["recipe.learning_rate"] for change in changes}
         assert series.get("pbt/recipe.learning_rate", {}) == rates

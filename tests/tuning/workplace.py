@@ -16,9 +16,9 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
+from switokd import names
 from switokd.spec.experiment import Experiment, load_experiment
 from switokd.spec.trial import TrialSpec
-from switokd.tracking.tracker import TRIAL_ID
 
 SWITOKD = [sys.executable, "-c", "from switokd.cli.main import main; main()"]
 RUN_ALONE = """
@@ -111,8 +111,8 @@ class Workplace:
 
     def trial_runs(self, experiment: str) -> dict[str, Run]:
         """The runs by trial id; fails where a trial has two."""
-        runs = [run for run in self.runs(experiment) if TRIAL_ID in run.data.tags]
-        by_id = {run.data.tags[TRIAL_ID]: run for run in runs}
+        runs = [run for run in self.runs(experiment) if names.TRIAL_ID in run.data.tags]
+        by_id = {run.data.tags[names.TRIAL_ID]: run for run in runs}
         assert len(by_id) == len(runs), "a trial has several runs"
         return by_id
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from switokd.data.batches.augment import EpochDraws, Normalizer, crop_flip, draw_epoch, select
 from switokd.data.batches.pipeline import Batch, Pipeline, PipelineOptions, Split
 from switokd.data.batches.shared_cache import load_arrays
-from switokd.data.source import DataError, MemorySource
+from switokd.data.source import MemorySource
 from switokd.data.splits import stratified_split
+from switokd.validation import DataError
 
 EVALUATION_BATCH = 512
 

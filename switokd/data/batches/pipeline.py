@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from switokd.data.batches.random_draws import EpochGenerators
-from switokd.data.source import DataError, MemorySource, Source, StreamSource
+from switokd.data.source import MemorySource, Source, StreamSource
+from switokd.validation import DataError
 
 Split = Literal["test", "holdout", "train"]
 

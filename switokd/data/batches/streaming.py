@@ -30,8 +30,9 @@ from switokd.data.batches.resized_crop import (
 )
 from switokd.data.images.decode import decode_rgb, decode_rgb_on_gpu
 from switokd.data.images.records import Records
-from switokd.data.source import DataError, StreamSource
+from switokd.data.source import StreamSource
 from switokd.data.splits import stratified_split
+from switokd.validation import DataError
 
 EVALUATION_BATCH = 256
 BATCHES_AHEAD = 3

@@ -17,7 +17,7 @@ from torchvision.io import ImageReadMode, decode_image, decode_jpeg
 
 from switokd.data.images.encoded import image_format, jpeg_components
 from switokd.data.images.png_structure import png_fault
-from switokd.data.source import DataError
+from switokd.validation import DataError
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from switokd.data.source import DataError
+from switokd.validation import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".webp"})
 # known as images, but not to torchvision's decoders: to be named, not passed over in silence

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from switokd.data.images.folder import FolderListing
-from switokd.data.source import DataError
+from switokd.validation import DataError
 
 
 class Records(Protocol):

@@ -14,7 +14,7 @@ from switokd.data.images.decode import decode_rgb
 from switokd.data.images.folder import list_folder
 from switokd.data.images.records import FolderRecords, Records
 from switokd.data.packed.lmdb_reader import LmdbRecords
-from switokd.data.source import DataError
+from switokd.validation import DataError
 
 CHUNK = 64
 

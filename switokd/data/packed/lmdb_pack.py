@@ -36,7 +36,7 @@ from switokd.data.packed.lmdb_partial import (
     sync_folder,
 )
 from switokd.data.packed.lmdb_reader import LmdbRecords
-from switokd.data.source import DataError
+from switokd.validation import DataError
 
 CHUNK_FILES = 32
 CHUNK_BYTES = 8 << 20

@@ -18,7 +18,7 @@ import lmdb
 
 from switokd.data.images.folder import FolderListing
 from switokd.data.packed.lmdb_format import PROGRESS
-from switokd.data.source import DataError
+from switokd.validation import DataError
 
 COMMIT_BYTES = 16 << 20
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

@@ -25,7 +25,7 @@ from switokd.data.packed.lmdb_format import (
     read_record,
     record_key,
 )
-from switokd.data.source import DataError
+from switokd.validation import DataError
 
 _environments: dict[Path, tuple[lmdb.Environment, int]] = {}
 _lock = threading.Lock()

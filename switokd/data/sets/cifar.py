@@ -16,13 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from switokd.data.source import (
-    DataError,
-    ImageArrays,
-    MemorySource,
-    download_command,
-    missing,
-)
+from switokd.data.source import ImageArrays, MemorySource, download_command, missing
+from switokd.validation import DataError
 
 
 def cifar10() -> MemorySource:

@@ -17,8 +17,9 @@ import numpy as np
 from switokd.data.images.encoded import structural_fault
 from switokd.data.images.folder import FolderListing, list_folder
 from switokd.data.images.records import FolderRecords, Records, RecordSplits
-from switokd.data.source import DataError, StreamSource
+from switokd.data.source import StreamSource
 from switokd.data.splits import stratified_split
+from switokd.validation import DataError
 
 TEST_SHARE = 0.2
 TEST_NAMES = ("val", "test")

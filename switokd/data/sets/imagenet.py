@@ -11,7 +11,8 @@ from pathlib import Path
 
 from switokd.data.images.records import RecordSplits
 from switokd.data.sets.image_folder import IMAGENET_MEAN, IMAGENET_STD, open_splits
-from switokd.data.source import DataError, StreamSource, missing
+from switokd.data.source import StreamSource, missing
+from switokd.validation import DataError
 
 CLASSES = 1000
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from switokd.data.source import DataError, ImageArrays, MemorySource, download_command, missing
+from switokd.data.source import ImageArrays, MemorySource, download_command, missing
+from switokd.validation import DataError
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FILES = (

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from switokd.data.source import DataError, ImageArrays, MemorySource, missing
+from switokd.data.source import ImageArrays, MemorySource, missing
+from switokd.validation import DataError
 
 FOLDER = "tiny-imagenet-200"
 SIZE = 64
