@@ -23,6 +23,11 @@ class Registry(MutableMapping[str, str]):
         """Raise SpecError, with the nearest known name, for a name that is not registered."""
         known_name(self.kind, name, self._addresses)
 
+    def checked(self, name: str) -> str:
+        """The name, if it is registered: a validator of fields that hold it."""
+        self.check(name)
+        return name
+
     def load(self, name: str) -> Any:
         """Import what `name` stands for. Raises SpecError for a name that is not registered."""
         self.check(name)

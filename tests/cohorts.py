@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from switokd.methods import build_method
-from switokd.spec.trial import NetworkSpec, Recipe
+from switokd.spec.recipe import NetworkSpec, Recipe
 from switokd.training.build import build_optimizer, build_schedule
 from switokd.training.trainer import Trainer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from switokd.spec.trial import Resources
+from switokd.spec.resources import Resources
 from switokd.validation import SpecError
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from switokd import names
 from switokd.session.continuation import shorter_trials
-from switokd.spec.experiment import Candidate, Experiment
-from switokd.spec.search import SearchPoint
+from switokd.spec.candidates import Candidate
+from switokd.spec.experiment import Experiment
+from switokd.spec.space import SearchPoint
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
 from switokd.tracking.retry import answering

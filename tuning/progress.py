@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from switokd.spec.search import SearchPoint
+from switokd.spec.space import SearchPoint
 from switokd.spec.trial import TrialSpec
 
 LINES_EVERY_SECONDS = 15.0

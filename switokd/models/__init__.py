@@ -34,8 +34,13 @@ MODELS = Registry(
     },
 )
 
-# What `switokd.models.initialization.initialize` takes.
-INITIALIZATIONS: tuple[str, ...] = ("default", "fan_in_normal")
+INITIALIZATIONS = Registry(
+    "init",
+    {
+        "default": "switokd.models.initialization:keep",
+        "fan_in_normal": "switokd.models.initialization:fan_in_normal",
+    },
+)
 
 
 @dataclass(frozen=True)

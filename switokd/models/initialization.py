@@ -10,18 +10,19 @@ from switokd.models import INITIALIZATIONS
 def initialize(model: nn.Module, scheme: str) -> None:
     """Draw the weights of `model` anew, in place, from torch's global generator.
 
-    "default" leaves what the constructor drew; "fan_in_normal" is what Qian et al. (ECCV 2022) use
-    on Tiny-ImageNet and in Table 7 (method.md section 6). Raises ValueError for another scheme.
+    Raises SpecError for a scheme that is not registered.
     """
-    if scheme not in INITIALIZATIONS:
-        raise ValueError(f"unknown init {scheme!r}; known: {', '.join(INITIALIZATIONS)}")
-    if scheme == "fan_in_normal":
-        _fan_in_normal(model)
+    INITIALIZATIONS.load(scheme)(model)
 
 
-def _fan_in_normal(model: nn.Module) -> None:
+def keep(model: nn.Module) -> None:
+    """Leave what the constructor drew."""
+
+
+def fan_in_normal(model: nn.Module) -> None:
     """Convolution and linear weights ~ N(0, std = 1 / fan_in), batch-norm weights 1, no bias moved.
 
+    What Qian et al. (ECCV 2022) use on Tiny-ImageNet and in Table 7 (method.md section 6).
     The standard deviation is 1 / fan_in as published, not the usual 1 / sqrt(fan_in).
     """
     for module in model.modules():

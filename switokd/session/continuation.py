@@ -15,12 +15,10 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 
 from switokd.provenance import library_versions
+from switokd.spec.params import EPOCHS, all_but_length, params_of
 from switokd.spec.trial import TrialSpec
 from switokd.training.build import build_optimizer, build_schedule
 from switokd.training.trainer import Trainer
-
-# what a longer trial may have otherwise than the shorter one; the rates tell whether it may go on
-EPOCHS, MILESTONES = "recipe.epochs", "recipe.milestones"
 
 
 def shorter_trials(
@@ -28,24 +26,20 @@ def shorter_trials(
 ) -> dict[str, list[str]]:
     """For each trial's id the finished trials that are it with fewer epochs, the longest first.
 
-    `finished`: params of runs (`TrialSpec.flattened`) by trial id. Trials that have none are left
+    `finished`: params of runs by trial id. Trials that have none are left
     out.
     """
     alike: dict[frozenset[tuple[str, str]], list[tuple[int, str]]] = {}
     for trial_id, params in finished.items():
         if params.get(EPOCHS, "").isdecimal():
-            alike.setdefault(_rest(params), []).append((int(params[EPOCHS]), trial_id))
+            alike.setdefault(all_but_length(params), []).append((int(params[EPOCHS]), trial_id))
     found = {}
     for trial in trials:
-        others = sorted(alike.get(_rest(trial.flattened()), []), reverse=True)
+        others = sorted(alike.get(all_but_length(params_of(trial)), []), reverse=True)
         shorter = [trial_id for epochs, trial_id in others if epochs < trial.recipe.epochs]
         if shorter:
             found[trial.trial_id] = shorter
     return found
-
-
-def _rest(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    return frozenset(item for item in params.items() if item[0] not in (EPOCHS, MILESTONES))
 
 
 def as_written_now(state: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -1,21 +1,23 @@
 """The entries of an experiment file: recipe, networks, cohorts, data set and methods as written.
 
-What an entry leaves out is resolved here; `switokd.spec.experiment` puts the entries together.
+What an entry leaves out is resolved here; `switokd.spec.experiment_file` puts the entries together.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from switokd.data import DATASETS, describe
 from switokd.data.source import StreamSource
 from switokd.methods.settings import SETTINGS, resolve_settings
 from switokd.models import MODELS
-from switokd.spec.trial import MethodSpec, NetworkSpec, Optimization, Recipe
+from switokd.registry import Registry
+from switokd.spec.recipe import ABSENT_SETTINGS, NetworkSpec, Optimization, Recipe
+from switokd.spec.trial import MethodSpec
 from switokd.validation import (
     FieldError,
     Frozen,
@@ -34,10 +36,15 @@ class FileRecipe(Recipe, Optimization):
     """A recipe as written in a file: with the networks' default optimizer settings."""
 
     @model_validator(mode="after")
-    def _momentum_where_there_is_one_to_set(self) -> FileRecipe:
-        if self.optimizer == "adam" and "momentum" in self.model_fields_set:
-            raise FieldError((("momentum",), f"adam has no such setting (found {self.momentum:g})"))
+    def _settings_that_the_optimizer_has(self) -> FileRecipe:
+        for name in ABSENT_SETTINGS.get(self.optimizer, {}):
+            if name in self.model_fields_set:
+                raise FieldError(((name,), no_such_setting(self.optimizer, getattr(self, name))))
         return self
+
+
+def no_such_setting(optimizer: str, value: float) -> str:
+    return f"{optimizer} has no such setting (found {value:g})"
 
 
 class NetworkEntry(NetworkSpec):
@@ -46,16 +53,14 @@ class NetworkEntry(NetworkSpec):
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, data: Any) -> Any:
-        return _with_name("model", "network", MODELS, data)
+        return _with_name("model", MODELS, data)
 
     def resolve(self, recipe: FileRecipe) -> NetworkSpec:
         """This network with the recipe's settings where it has none of its own."""
         defaults = {name: getattr(recipe, name) for name in Optimization.model_fields}
         own = {name: getattr(self, name) for name in self.model_fields_set}
         settings = defaults | own
-        if settings["optimizer"] == "adam":
-            settings["momentum"] = 0.0
-        return NetworkSpec(**settings)
+        return NetworkSpec(**settings | ABSENT_SETTINGS.get(settings["optimizer"], {}))
 
 
 class Cohort(Frozen):
@@ -83,19 +88,13 @@ class Cohort(Frozen):
 class DatasetEntry(Frozen):
     """A data set by name; `path` for the sets that a user brings."""
 
-    name: Text
+    name: Annotated[Text, AfterValidator(DATASETS.checked)]
     path: Text | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, data: Any) -> Any:
-        return _with_name("name", "dataset", DATASETS, data)
-
-    @field_validator("name")
-    @classmethod
-    def _known_dataset(cls, name: str) -> str:
-        known_name("dataset", name, DATASETS)
-        return name
+        return _with_name("name", DATASETS, data)
 
     @model_validator(mode="after")
     def _path_where_there_is_one_to_give(self) -> DatasetEntry:
@@ -130,13 +129,12 @@ def expand_axes(mapping: dict[str, Any]) -> list[dict[str, Any]]:
     return [dict(choice) for choice in itertools.product(*axes)]
 
 
-def _with_name(key: str, kind: str, known: Iterable[str], data: Any) -> Any:
+def _with_name(key: str, known: Registry, data: Any) -> Any:
     """What a name alone stands for: a mapping with the one key."""
     if isinstance(data, str):
-        known_name(kind, data, known)
-        return {key: data}
+        return {key: known.checked(data)}
     if not isinstance(data, dict | Frozen):
-        raise ValueError(f"must be the name of a {kind}, or a mapping with {key!r}")
+        raise ValueError(f"must be the name of a {known.kind}, or a mapping with {key!r}")
     return data
 
 
@@ -166,6 +164,6 @@ def method_choices(entry: Any) -> list[MethodSpec]:
     except FieldError as error:
         raise FieldError(*(((name, *place), text) for place, text in error.problems)) from None
     return [
-        MethodSpec.model_construct(name=name, settings=resolve_settings(name, choice).model_dump())
+        MethodSpec.model_construct(name=name, settings=resolve_settings(name, choice))
         for choice in choices
     ]

@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 ID_LENGTH = 12
 
@@ -32,32 +33,52 @@ class AddedLater:
     default: Any
 
 
-def identity(value: Any) -> Any:
-    """The part of `value` that counts for its id, as plain JSON types.
+Mark = TypeVar("Mark", NotIdentity, AddedLater)
 
-    Models are walked field by field; mappings and sequences element by element.
+
+def walk(value: Any, *, complete: bool = False) -> Any:
+    """`value` as plain containers, model by model and element by element, as its marks say.
+
+    The one walk that says which fields of a trial count, and when: whoever identifies, compares or
+    describes trials uses it. `complete` keeps the fields that have their introductory value.
     """
     if isinstance(value, BaseModel):
         counted = {}
         for name, field in type(value).model_fields.items():
             content = getattr(value, name)
-            if any(isinstance(mark, NotIdentity) for mark in field.metadata):
+            later = mark(field, AddedLater)
+            if mark(field, NotIdentity) or (later and later.default == content and not complete):
                 continue
-            if any(isinstance(m, AddedLater) and m.default == content for m in field.metadata):
-                continue
-            counted[name] = identity(content)
+            counted[name] = walk(content, complete=complete)
         return counted
     if isinstance(value, dict):
-        return {key: identity(content) for key, content in value.items()}
+        return {key: walk(content, complete=complete) for key, content in value.items()}
     if isinstance(value, list | tuple):
-        return [identity(content) for content in value]
-    # 1 and 1.0 are one number to a user, and so one trial
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+        return [walk(content, complete=complete) for content in value]
     return value
 
 
+def mark(field: FieldInfo, kind: type[Mark]) -> Mark | None:
+    """The field's mark of a kind, if it has one."""
+    return next((found for found in field.metadata if isinstance(found, kind)), None)
+
+
+def later_fields(model: type[BaseModel]) -> dict[str, Any]:
+    """The fields of a model that are younger than the first ids, with their introductory value."""
+    marks = {name: mark(field, AddedLater) for name, field in model.model_fields.items()}
+    return {name: later.default for name, later in marks.items() if later}
+
+
 def content_id(value: Any) -> str:
-    """The first 12 hexadecimal digits of the SHA-256 of `value`'s identity in canonical JSON."""
-    canonical = json.dumps(identity(value), sort_keys=True, separators=(",", ":"))
+    """The first 12 hexadecimal digits of the SHA-256 of what counts in `value`, as JSON."""
+    canonical = json.dumps(_numbers_alike(walk(value)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:ID_LENGTH]
+
+
+def _numbers_alike(plain: Any) -> Any:
+    """1 and 1.0 are one number to a user, and so one trial."""
+    if isinstance(plain, dict):
+        return {key: _numbers_alike(content) for key, content in plain.items()}
+    if isinstance(plain, list):
+        return [_numbers_alike(content) for content in plain]
+    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from switokd import names
 from switokd.provenance import git_commit, library_versions
+from switokd.spec.params import params_of
 from switokd.tracking.address import (
     absolute_uri,
     check_answers,
@@ -357,7 +358,7 @@ class TrialTracker:
             run_id = mlflow_client.create_run(self._store.experiment_id, tags=created).info.run_id
         mlflow_client.log_batch(
             run_id,
-            params=[Param(key, value) for key, value in self._trial.flattened().items()],
+            params=[Param(key, value) for key, value in params_of(self._trial).items()],
             tags=[RunTag(key, value) for key, value in tags.items()] if found else [],
         )
         self._run_id = str(run_id)

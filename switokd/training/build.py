@@ -21,7 +21,8 @@ from switokd.data import Pipeline, open_pipeline
 from switokd.methods import build_method
 from switokd.models import build_model
 from switokd.models.initialization import initialize
-from switokd.spec.trial import NetworkSpec, Recipe, TrialSpec
+from switokd.spec.recipe import NetworkSpec, Recipe
+from switokd.spec.trial import TrialSpec
 from switokd.training.trainer import Trainer
 
 MILESTONE_FACTOR = 0.1
@@ -36,7 +37,7 @@ def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
         teachers=len(trial.teachers),
         students=len(trial.students),
         temperature=trial.temperature,
-        **trial.method.settings,
+        **dict(trial.method.settings),
     )
     recipe = trial.recipe
     data = open_data(trial, device, method.views)

@@ -32,7 +32,7 @@ from switokd.methods.losses import Predictions
 from switokd.methods.settings import SwitOKDSettings
 from switokd.methods.switokd import SwitOKD
 from switokd.models import build_model
-from switokd.spec.trial import NetworkSpec
+from switokd.spec.recipe import NetworkSpec
 from switokd.training.build import build_optimizer
 from switokd.training.trainer import Trainer
 from tests.benchmarks import plain_loop

@@ -11,7 +11,7 @@ import torch
 
 from switokd.files.storage import open_folder
 from switokd.session.checkpoint import CheckpointFolder
-from switokd.spec.trial import Resources
+from switokd.spec.resources import Resources
 from switokd.validation import SpecError
 
 BUCKET = "switokd-test"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from switokd.spec.trial import MethodSpec, NetworkSpec, Recipe, TrialSpec
+from switokd.spec.recipe import NetworkSpec, Recipe
+from switokd.spec.trial import MethodSpec, TrialSpec
 from switokd.training.build import build_trainer
 
 LOSSES_FILE = Path(__file__).with_name("losses.json")

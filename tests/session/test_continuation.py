@@ -13,6 +13,7 @@ from switokd.session.checkpoint import CheckpointFolder
 from switokd.session.continuation import first_difference, learning_rates, shorter_trials, why_not
 from switokd.session.trial_session import TrialResult, TrialSession
 from switokd.spec.experiment import Experiment
+from switokd.spec.params import params_of
 from switokd.spec.trial import TrialSpec
 
 RECIPE = {"batch_size": 128, "image_size": 8, "learning_rate": 0.05}
@@ -103,7 +104,7 @@ def test_what_cannot_be_gone_on_from_says_why() -> None:
 def test_a_shorter_trial_differs_in_its_epochs_alone() -> None:
     wanted = trial(8, milestones=[6])
     others = [trial(4), trial(6, milestones=[6]), trial(9), trial(4, batch_size=64), wanted]
-    finished = {spec.trial_id: spec.flattened() for spec in others}
+    finished = {spec.trial_id: params_of(spec) for spec in others}
     found = shorter_trials([wanted, trial(3)], finished)
     assert found == {wanted.trial_id: [others[1].trial_id, others[0].trial_id]}
 

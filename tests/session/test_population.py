@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from switokd import names
 from switokd.session.trial_session import TrialSession
+from switokd.spec.params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
 from switokd.tracking.tracker import Store, TrialTracker
@@ -82,7 +83,7 @@ def test_a_member_goes_on_from_the_donors_networks_in_its_own_place(
     (point,) = client.get_metric_history(run_id, "pbt/recipe.learning_rate")
     assert (point.step, point.value) == (1, 0.04)
     run = client.get_run(run_id)
-    assert run.data.params == own.flattened()
+    assert run.data.params == params_of(own)
     assert json.loads(run.data.tags[names.CHANGES]) == [
         {
             "epoch": 1,

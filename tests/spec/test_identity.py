@@ -10,8 +10,9 @@ import yaml
 from pydantic import create_model
 
 from switokd.spec.experiment import load_experiment
-from switokd.spec.identity import AddedLater, content_id, identity
-from switokd.spec.trial import Recipe, TrialSpec
+from switokd.spec.identity import AddedLater, content_id, walk
+from switokd.spec.recipe import Recipe
+from switokd.spec.trial import TrialSpec
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "experiments" / "quickstart.yaml"
@@ -115,13 +116,19 @@ def test_a_field_added_later_counts_only_when_it_is_used() -> None:
 
 
 def test_identity_is_plain_and_free_of_what_does_not_count() -> None:
-    counted = identity(a_trial(seed=3))
+    counted = walk(a_trial(seed=3))
     assert "experiment" not in counted
     assert "resources" not in counted
     assert "dataset_path" not in counted
     assert counted["recipe"]["milestones"] == [2]
-    assert counted["temperature"] == 1
-    assert type(counted["temperature"]) is int
+    assert "dataset_path" in walk(a_trial(), complete=True)
+
+
+def test_one_and_one_point_zero_are_one_number() -> None:
+    assert content_id({"temperature": 1.0, "rates": [2.0]}) == content_id(
+        {"temperature": 1, "rates": [2]}
+    )
+    assert content_id({"flag": True}) != content_id({"flag": 1})
 
 
 def test_a_stated_choice_of_the_data_set_is_the_same_trial(tmp_path: Path) -> None:

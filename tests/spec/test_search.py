@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from switokd.spec.experiment import Candidate, Experiment, load_experiment
-from switokd.spec.search import Interval, Search
+from switokd.spec.candidates import Candidate
+from switokd.spec.experiment import Experiment, load_experiment
+from switokd.spec.search import Search
+from switokd.spec.space import Interval
 from switokd.validation import SpecError
 
 BASE: dict[str, Any] = {
@@ -65,8 +67,8 @@ def test_a_point_sets_what_its_keys_name(file: Path) -> None:
         assert trial.networks["T1"].learning_rate == point["T1.learning_rate"]
         # the recipe's is the default of those without their own
         assert trial.networks["S1"].learning_rate == point["recipe.learning_rate"]
-        assert trial.method.settings["beta"] == point["method.beta"]
-        assert trial.method.settings["alpha"] == 3.0
+        assert trial.method.settings.beta == point["method.beta"]
+        assert trial.method.settings.alpha == 3.0
 
 
 def test_points_lie_in_the_space_and_print_in_six_digits(file: Path) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from switokd.spec.trial import MethodSpec, NetworkSpec, Resources, TrialSpec
+from switokd.spec.params import params_of
+from switokd.spec.recipe import NetworkSpec
+from switokd.spec.resources import Resources
+from switokd.spec.trial import MethodSpec, TrialSpec
 
 
 def a_trial(teachers: list[str], students: list[str], **changes: Any) -> TrialSpec:
@@ -63,7 +66,7 @@ def test_variant_and_label_say_what_differs_from_the_defaults() -> None:
 
 
 def test_flattened_has_every_resolved_value() -> None:
-    flat = a_trial(["wrn_16_2"], ["resnet20"], temperature=2.5, dataset_path="x").flattened()
+    flat = params_of(a_trial(["wrn_16_2"], ["resnet20"], temperature=2.5, dataset_path="x"))
     assert (
         flat.items()
         >= {
@@ -122,7 +125,7 @@ def test_general_kdcl_trains_with_a_holdout() -> None:
     method = {"name": "kdcl", "settings": {"variant": "general"}}
     recipe = {"epochs": 1, "holdout": 0.1}
     trial = a_trial(["wrn_16_2"], ["resnet20"], method=method, recipe=recipe)
-    assert trial.method.resolved.needs_holdout
+    assert trial.method.settings.needs_holdout
 
 
 def test_defaults_are_those_of_the_contract() -> None:
@@ -132,5 +135,5 @@ def test_defaults_are_those_of_the_contract() -> None:
     recipe = a_trial([], ["resnet20"], method={"name": "vanilla"}).recipe
     assert (recipe.batch_size, recipe.milestones, recipe.holdout) == (128, (), 0)
     assert (recipe.precision, recipe.engine, recipe.deterministic) == ("fp32", "eager", False)
-    assert MethodSpec(name="switokd").settings["threshold"] == "adaptive"
+    assert MethodSpec(name="switokd").settings.threshold == "adaptive"
     assert (Resources().cpus, Resources().gpus) == ("auto", "auto")

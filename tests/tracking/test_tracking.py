@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from switokd.spec.experiment import Experiment
+from switokd.spec.params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import outbox as outbox_module
 from switokd.tracking import tracker as tracking
@@ -145,7 +146,7 @@ def test_a_later_session_continues_the_run_and_forgets_the_failure(
     run = run_of(store, trial)
     assert run.info.status == "FINISHED"
     assert "switokd.failure" not in run.data.tags
-    assert run.data.params == trial.flattened()
+    assert run.data.params == params_of(trial)
     copied = MlflowClient(store.uri).download_artifacts(run.info.run_id, "weights/S1-last.pt")
     assert Path(copied).read_bytes() == b"weights"
 

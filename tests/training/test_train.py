@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
-from switokd.spec.trial import MethodSpec, NetworkSpec, Recipe, TrialSpec
+from switokd.spec.recipe import NetworkSpec, Recipe
+from switokd.spec.trial import MethodSpec, TrialSpec
 from switokd.train import run
 from switokd.training.build import (
     build_networks,

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from switokd.spec.experiment import Experiment, load_experiment
-from switokd.spec.trial import Recipe
+from switokd.spec.recipe import Recipe
 from switokd.tracking import tracker as tracking
 from switokd.train import run
 from switokd.validation import SpecError

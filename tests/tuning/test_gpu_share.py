@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from switokd.spec.experiment import Experiment
-from switokd.spec.trial import Resources
+from switokd.spec.resources import Resources
 from switokd.validation import SpecError
 from tests.tuning.workplace import small_experiment
 from tuning.cost.gpu_share import MOST_TRIALS, GpuUse, largest, measure_use, settled, trials_per_gpu

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from switokd.spec.trial import Resources
+from switokd.spec.resources import Resources
 from switokd.validation import SpecError
 from tuning.placement import Placement, place
 

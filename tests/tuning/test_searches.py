@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from switokd import names
+from switokd.spec.params import params_of
 from tests.tuning.workplace import Workplace, await_, small_experiment
 
 pytestmark = pytest.mark.slow
@@ -113,7 +114,7 @@ def test_a_population_tracks_every_change(workplace: Workplace) -> None:
         series = workplace.series(run)
         assert list(series["val_top1/S1"]) == [1, 2, 3, 4]
         # params stay what the member began with
-        assert run.data.params == trial.flattened()
+        assert run.data.params == params_of(trial)
         changes = json.loads(run.data.tags.get(names.CHANGES, "[]"))
         changed += len(changes)
         rates = {change["epoch"]: change["values"]["recipe.learning_rate"] for change in changes}

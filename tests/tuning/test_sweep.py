@@ -13,6 +13,7 @@ import yaml
 from mlflow.entities import Run, ViewType
 
 from switokd.spec.experiment import load_experiment
+from switokd.spec.params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.training.timeline import window_size
 from tests.tuning.workplace import (
@@ -90,7 +91,7 @@ def test_every_trial_is_a_child_of_the_one_sweep_run(
 def test_params_and_tags_are_the_contracts(first: FirstSweep) -> None:
     for trial in first.trials:
         run = first.runs[trial.trial_id]
-        assert run.data.params == trial.flattened()
+        assert run.data.params == params_of(trial)
         tags = run.data.tags
         assert tags["switokd.method"] == trial.method.name
         assert tags["switokd.variant"] == trial.method.name

@@ -47,7 +47,7 @@ def print_trials(plan: Plan, console: Console) -> None:
             trial.trial_id,
             trial.pair,
             trial.method.variant,
-            f"{trial.temperature:g}" if trial.method.resolved.uses_temperature else "-",
+            f"{trial.temperature:g}" if trial.method.settings.uses_temperature else "-",
             str(trial.seed),
             str(trial.recipe.epochs),
             *(str(candidate.point[key]) if candidate else "-" for key in keys),

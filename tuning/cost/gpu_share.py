@@ -12,7 +12,8 @@ import torch
 
 from switokd.models import describe
 from switokd.session.memory import MIB
-from switokd.spec.trial import Resources, TrialSpec
+from switokd.spec.resources import Resources
+from switokd.spec.trial import TrialSpec
 from switokd.training.build import build_trainer
 
 # a training's later peaks, and other processes', must fit as well

@@ -115,7 +115,7 @@ def estimate(experiment: Experiment, plan: Plan) -> Estimate:
 
 def kind_of_work(trial: TrialSpec) -> tuple[Any, ...]:
     """Equal for trials of equal work: seed, temperature and the weights of losses change none."""
-    settings = trial.method.settings.items()
+    settings = trial.method.settings.model_dump().items()
     kinds = tuple((key, value if isinstance(value, str) else None) for key, value in settings)
     optimizers = tuple(network.optimizer for network in trial.networks.values())
     return (trial.pair, trial.method.name, kinds, optimizers, trial.recipe, trial.dataset)

@@ -16,7 +16,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
 from switokd.spec.experiment import Experiment
-from switokd.spec.search import Interval, SearchPoint
+from switokd.spec.space import Interval, SearchPoint
 from tuning.progress import SweepProgress
 from tuning.schedulers.stopping import OBJECTIVE, TIME, tell_worker
 

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from switokd.spec.experiment import FIRST_POINTS, Experiment
-from switokd.spec.search import Interval, SearchPoint, is_whole
+from switokd.spec.space import Interval, SearchPoint, is_whole
 
 # the cell of the file's grid is one more dimension, beside keys that all have a dot or are words
 CELL = "cell"

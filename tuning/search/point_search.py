@@ -11,7 +11,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from switokd.spec.experiment import Candidate, Experiment
+from switokd.spec.candidates import Candidate
+from switokd.spec.experiment import Experiment
 from switokd.tracking import tracker as tracking
 from switokd.tracking.retry import TrackingError, answering
 from switokd.tracking.tracker import Store
@@ -101,8 +102,8 @@ class PointSearch(Searcher):
                 if trial.trial_id not in self._known:
                     return asked, Candidate(trial, cell, point)
             self.study.forget(asked)
-        drawn = self._experiment.points
-        candidate = next(drawn[key] for key in drawn if key not in self._known)
+        drawn = self._experiment.draw()
+        candidate = next(each for each in drawn if each.trial.trial_id not in self._known)
         return self.study.begin(candidate.cell, candidate.point), candidate
 
     def on_trial_complete(

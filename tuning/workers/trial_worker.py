@@ -20,7 +20,7 @@ from ray import tune
 
 from switokd.files.lock import HeldError
 from switokd.session.trial_session import FINISH_PATIENCE_SECONDS, TrialSession, failure_reason
-from switokd.spec.search import SearchPoint
+from switokd.spec.space import SearchPoint
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.points import epoch_values
 from switokd.tracking.retry import SilentStoreError

@@ -1,0 +1,59 @@
+"""What a trial may take of a machine, and where it keeps its checkpoints: no part of what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from switokd.validation import FieldError, Finite, Frozen, Text, Whole
+
+
+def _auto_or_whole(value: Any) -> Any:
+    # a union would answer a wrong value once per member; this answers it once
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("must be 'auto' or a whole number from 1")
+
+
+def _gpus(value: Any) -> Any:
+    if value == "auto" or (type(value) in (int, float) and 0 <= value <= 1):
+        return value
+    raise ValueError(
+        "must be 'auto' or a number from 0 to 1: a trial uses one device, because the switch "
+        "decides on the whole batch"
+    )
+
+
+def _full_address(storage: str) -> str:
+    # workers have directories of their own
+    if "://" not in storage and not Path(storage).is_absolute():
+        raise ValueError("must be an address (s3://bucket/path) or an absolute path")
+    return storage
+
+
+class Resources(Frozen):
+    """What a trial may take of the machine, and where it keeps its checkpoints.
+
+    None of it changes what is computed. `trials_per_gpu: auto` measures a trial first; `storage` is
+    the address of a folder (`s3://bucket/path`) for the checkpoints, default beside the results.
+    """
+
+    cpus: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_whole)] = "auto"
+    gpus: Annotated[float | Literal["auto"], BeforeValidator(_gpus)] = "auto"
+    trials_per_gpu: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_whole)] = 1
+    max_concurrent: Annotated[Whole, Field(ge=1)] | None = None
+    checkpoint_seconds: Annotated[Finite, Field(ge=0)] = 30.0
+    storage: Annotated[Text, AfterValidator(_full_address)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_share_a_gpu(self) -> Resources:
+        if self.trials_per_gpu != 1 and self.gpus != "auto":
+            raise FieldError(
+                (
+                    ("trials_per_gpu",),
+                    f"says how gpus are shared; gpus must then be 'auto' (found {self.gpus})",
+                )
+            )
+        return self
