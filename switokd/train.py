@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from switokd.session.trial_session import TrialResult, TrialSession
+from switokd.session.trial_session import TrialResult, open_session
 from switokd.spec.trial import TrialSpec
 from switokd.training.trainer import EpochReport
 
@@ -31,7 +31,7 @@ def run(
     without one nothing is tracked. `threads`: of torch, on the CPU; default all cores, or those
     that the checkpoint was made with. Raises DivergedError and DataError.
     """
-    with TrialSession(trial, runs=Path(runs), tracker=tracker, threads=threads) as session:
+    with open_session(trial, runs=Path(runs), tracker=tracker, threads=threads) as session:
         for report in session.epochs():
             if after_epoch is not None:
                 after_epoch(report)

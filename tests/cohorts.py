@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from switokd.methods import build_method
 from switokd.spec.recipe import NetworkSpec, Recipe
-from switokd.training.build import build_optimizer, build_schedule
+from switokd.training.optimizers import build_optimizer, build_schedule
 from switokd.training.trainer import Trainer
 
 CLASSES = 6
@@ -133,7 +133,7 @@ def tiny_trainer(
             momentum=MOMENTUM,
             weight_decay=WEIGHT_DECAY,
         )
-        optimizers[name] = build_optimizer(network, spec, place)
+        optimizers[name] = build_optimizer([network], spec)
         schedules[name] = build_schedule(optimizers[name], recipe)
     return Trainer(
         networks=networks,

@@ -127,7 +127,7 @@ def train(
     chosen = choose_trial(spec, trial, experiment)
     from switokd.files.lock import writable
     from switokd.session.continuation import shorter_trials
-    from switokd.session.trial_session import TrialSession
+    from switokd.session.trial_session import open_session
     from switokd.tracking import tracker as tracking
     from switokd.tracking.tracker import TrialTracker
     from switokd.training.timeline import DivergedError
@@ -150,7 +150,7 @@ def train(
     finished = {key: r.data.params for key, r in runs.items() if r.info.status == "FINISHED"}
     continues = shorter_trials([chosen], finished).get(chosen.trial_id, [])
     try:
-        with TrialSession(chosen, runs=RUNS, tracker=tracker, continues=continues) as session:
+        with open_session(chosen, runs=RUNS, tracker=tracker, continues=continues) as session:
             _stop_orderly_on_interrupt(session)
             for report in session.epochs():
                 values = "  ".join(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from switokd.methods.losses import Predictions
 from switokd.methods.settings import MethodSettings
@@ -39,11 +39,40 @@ class CohortStep:
         return frozenset(name for name, flag in self.pause_flags.items() if bool(flag))
 
 
+@dataclass(frozen=True)
+class Demand:
+    """What a method asks of one network beside its logits.
+
+    trained: the network learns; else it only teaches: evaluation mode, no gradient, no optimizer,
+    and no loss in the method's answers. maps: the stages (`switokd.models.stage_of`) whose maps
+    (B, C, H, W) the method gets with every batch.
+    """
+
+    trained: bool = True
+    maps: tuple[str, ...] = ()
+
+
+LOGITS_OF_A_LEARNER = Demand()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a method may know of its trial when it makes what is its own.
+
+    shapes: (C, H, W) of the maps that it asked for, by network and stage.
+    """
+
+    shapes: Mapping[str, Mapping[str, torch.Size]]
+    num_classes: int
+    train_size: int
+    device: torch.device
+
+
 class Method(ABC):
     """A method for a cohort of `teachers` networks T1.. and `students` networks S1...
 
     Called with `(logits, targets)`: logits (B, K) by network name, from the weights before the
-    step; labels (B,).
+    step; labels (B,). A method that asks for maps gets them third, by network and stage.
     """
 
     settings: MethodSettings
@@ -58,15 +87,30 @@ class Method(ABC):
         self.temperature = temperature
         self.settings = settings
 
-    def __call__(self, logits: Mapping[str, Tensor], targets: Tensor) -> CohortStep:
-        predictions = Predictions(
-            {name: logits[name] for name in self.networks}, targets, self.temperature
-        )
-        return self.step(predictions)
+    def __call__(
+        self,
+        logits: Mapping[str, Tensor],
+        targets: Tensor,
+        maps: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> CohortStep:
+        ordered = {name: logits[name] for name in self.networks}
+        return self.step(Predictions(ordered, targets, self.temperature, maps))
 
     @abstractmethod
     def step(self, predictions: Predictions) -> CohortStep:
         """The losses, links and pause flags for one batch."""
+
+    def demand(self, network: str) -> Demand:
+        """What the method asks of a network."""
+        return LOGITS_OF_A_LEARNER
+
+    def attach(self, surroundings: Surroundings) -> Mapping[str, nn.Module]:
+        """Make the modules and the memory that are the method's own, before the first step.
+
+        The modules, at most one a network, are trained by that network's optimizer and saved with
+        its weights; of memory the method's `state_dict` has to speak.
+        """
+        return {}
 
     @property
     def views(self) -> int:

@@ -34,14 +34,20 @@ def kl_divergence(target_log_probabilities: Tensor, log_probabilities: Tensor) -
 class Predictions:
     """What a cohort says about one batch: log-probabilities at tau, losses, links.
 
-    `logits` are (B, K) by network name, `targets` the labels (B,). Half-precision logits are taken
-    to float32 first.
+    `logits` are (B, K) by network name, `targets` the labels (B,), `maps` what the method asked for
+    of the networks' stages, (B, C, H, W) by network and stage. Half-precision logits are taken to
+    float32 first.
     """
 
     def __init__(
-        self, logits: Mapping[str, Tensor], targets: Tensor, temperature: float = 1.0
+        self,
+        logits: Mapping[str, Tensor],
+        targets: Tensor,
+        temperature: float = 1.0,
+        maps: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> None:
         self.targets = targets
+        self.maps = maps or {}
         self.temperature = temperature
         self.logits = {name: full_precision(z) for name, z in logits.items()}
         self.log_probabilities = {

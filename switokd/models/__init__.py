@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from switokd.registry import Registry
+from switokd.validation import known_name
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,6 +75,17 @@ def target_layer(name: str, model: nn.Module) -> nn.Module:
     name.
     """
     return model.get_submodule(_blueprint(name).target_layer)
+
+
+def stage_of(name: str, model: nn.Module, stage: str) -> nn.Module:
+    """Find the module of `model`, a network built as `name`, that gives the map of a stage.
+
+    Stages are called `stage1`, `stage2`, ... from the input on. Raises SpecError for one that the
+    network does not declare.
+    """
+    stages = {f"stage{number}": path for number, path in enumerate(_blueprint(name).stages, 1)}
+    known_name(f"stage of {name}", stage, stages)
+    return model.get_submodule(stages[stage])
 
 
 def describe() -> list[ModelCard]:

@@ -16,24 +16,26 @@ class Blueprint:
 
     `nominal_classes` is the number of classes its parameter count is published for, `target_layer`
     the dotted name of the module whose output (B, C, H, W) is pooled for the classifier: Grad-CAM
-    looks there.
+    looks there. `stages` are the dotted names of the modules whose outputs (B, C, H, W) are the
+    network's intermediate maps, from the input on.
     """
 
     build: Callable[[int], nn.Module]
     nominal_classes: int
     target_layer: str
     reference: str
+    stages: tuple[str, ...] = ()
 
     def __call__(self, num_classes: int) -> nn.Module:
         return self.build(num_classes)
 
 
 def blueprint(
-    *, nominal_classes: int, target_layer: str, reference: str
+    *, nominal_classes: int, target_layer: str, reference: str, stages: tuple[str, ...] = ()
 ) -> Callable[[Callable[[int], nn.Module]], Blueprint]:
     """Decorate a builder `(num_classes) -> nn.Module` with its facts."""
 
     def declare(build: Callable[[int], nn.Module]) -> Blueprint:
-        return Blueprint(build, nominal_classes, target_layer, reference)
+        return Blueprint(build, nominal_classes, target_layer, reference, stages)
 
     return declare

@@ -62,6 +62,7 @@ class MobileNet(nn.Module):
 @blueprint(
     nominal_classes=100,
     target_layer="layers",
+    stages=("layers.0", "layers.2", "layers.4", "layers.10", "layers.12"),
     reference="Howard et al., MobileNets, arXiv 1704.04861, 2017",
 )
 def mobilenet(num_classes: int) -> nn.Module:

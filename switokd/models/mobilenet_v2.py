@@ -99,6 +99,7 @@ def _conv_bn_relu(
 @blueprint(
     nominal_classes=100,
     target_layer="conv2",
+    stages=("blocks.1", "blocks.2", "blocks.4", "blocks.6"),
     reference="Sandler et al., MobileNetV2, CVPR 2018; form of Jin et al., ICCV 2019",
 )
 def mobilenet_v2_x0_5(num_classes: int) -> nn.Module:

@@ -68,6 +68,7 @@ def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.
 @blueprint(
     nominal_classes=10,
     target_layer="layer3",
+    stages=("layer1", "layer2", "layer3"),
     reference="He et al., Deep Residual Learning for Image Recognition, CVPR 2016",
 )
 def resnet20(num_classes: int) -> nn.Module:

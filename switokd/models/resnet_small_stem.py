@@ -64,6 +64,7 @@ def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.
 @blueprint(
     nominal_classes=200,
     target_layer="layer4",
+    stages=("layer1", "layer2", "layer3", "layer4"),
     reference="He et al., Deep Residual Learning for Image Recognition, CVPR 2016",
 )
 def resnet34_small_stem(num_classes: int) -> nn.Module:

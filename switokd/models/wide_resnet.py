@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from switokd.models.blueprint import blueprint
 
+STAGES = ("layer1", "layer2", "layer3")
 REFERENCE = "Zagoruyko & Komodakis, Wide Residual Networks, BMVC 2016"
 
 
@@ -71,25 +72,25 @@ def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.
     )
 
 
-@blueprint(nominal_classes=10, target_layer="relu", reference=REFERENCE)
+@blueprint(nominal_classes=10, target_layer="relu", stages=STAGES, reference=REFERENCE)
 def wrn_16_1(num_classes: int) -> nn.Module:
     """WRN-16-1."""
     return WideResNet(16, 1, num_classes)
 
 
-@blueprint(nominal_classes=100, target_layer="relu", reference=REFERENCE)
+@blueprint(nominal_classes=100, target_layer="relu", stages=STAGES, reference=REFERENCE)
 def wrn_16_2(num_classes: int) -> nn.Module:
     """WRN-16-2."""
     return WideResNet(16, 2, num_classes)
 
 
-@blueprint(nominal_classes=10, target_layer="relu", reference=REFERENCE)
+@blueprint(nominal_classes=10, target_layer="relu", stages=STAGES, reference=REFERENCE)
 def wrn_16_8(num_classes: int) -> nn.Module:
     """WRN-16-8."""
     return WideResNet(16, 8, num_classes)
 
 
-@blueprint(nominal_classes=100, target_layer="relu", reference=REFERENCE)
+@blueprint(nominal_classes=100, target_layer="relu", stages=STAGES, reference=REFERENCE)
 def wrn_16_10(num_classes: int) -> nn.Module:
     """WRN-16-10."""
     return WideResNet(16, 10, num_classes)

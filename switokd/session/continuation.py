@@ -15,9 +15,10 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 
 from switokd.provenance import library_versions
+from switokd.session.state import TrialState
 from switokd.spec.params import EPOCHS, all_but_length, params_of
 from switokd.spec.trial import TrialSpec
-from switokd.training.build import build_optimizer, build_schedule
+from switokd.training.optimizers import build_optimizer, build_schedule
 from switokd.training.trainer import Trainer
 
 
@@ -42,27 +43,18 @@ def shorter_trials(
     return found
 
 
-def as_written_now(state: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A checkpoint's state with what an older version did not keep in it."""
-    if state is None:
-        return None
-    younger: dict[str, Any] = dict.fromkeys(("peak_memory", "continued_from", "stopped"))
-    return younger | {"history": [], "changes": []} | state
-
-
-def why_not(state: dict[str, Any] | None, longer: TrialSpec) -> str | None:
+def incompatibility(state: TrialState | None, longer: TrialSpec) -> str | None:
     """Why a trial cannot go on from a shorter one's checkpoint; None where it can."""
     if state is None:
         return "its checkpoint is gone"
-    if state["changes"]:
+    if state.changes:
         return "its settings changed while it was trained"
-    first_epochs = {epoch for _, _, epoch, _ in state["history"][:1]}
-    if first_epochs != {1}:
+    if not state.history or state.history[0].step != 1:
         return "its checkpoint lacks the metrics of its first epochs"
-    if state["versions"] != library_versions():
+    if state.versions != library_versions():
         return "it was trained with other versions of Python or its libraries"
-    shorter = TrialSpec.model_validate_json(state["in_force"])
-    return first_difference(shorter, longer, state["trainer"]["epoch"])
+    shorter = TrialSpec.model_validate_json(state.in_force)
+    return first_difference(shorter, longer, state.trainer["epoch"])
 
 
 def first_difference(shorter: TrialSpec, longer: TrialSpec, epochs: int) -> str | None:
@@ -78,7 +70,7 @@ def first_difference(shorter: TrialSpec, longer: TrialSpec, epochs: int) -> str 
 def learning_rates(trial: TrialSpec, network: str) -> list[float]:
     """The rate of each of a trial's epochs."""
     weight = torch.nn.Linear(1, 1)
-    optimizer = build_optimizer(weight, trial.networks[network], torch.device("cpu"))
+    optimizer = build_optimizer([weight], trial.networks[network])
     schedule = build_schedule(optimizer, trial.recipe)
     rates = []
     for _ in range(trial.recipe.epochs):

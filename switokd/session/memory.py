@@ -21,10 +21,10 @@ class PeakMemory:
     included, where the system tells it (Linux).
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, earlier_mib: float | None = None) -> None:
+        """`earlier_mib`: the peak of a process that trained the same trial before."""
         self._device = device
-        # of a process that trained the same trial before
-        self.earlier_mib: float | None = None
+        self._earlier_mib = earlier_mib
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         elif RESET.exists():
@@ -36,7 +36,7 @@ class PeakMemory:
 
     def mib(self) -> float | None:
         """The peak so far in MiB; None where the system does not tell."""
-        known = [mib for mib in (self._own_mib(), self.earlier_mib) if mib is not None]
+        known = [mib for mib in (self._own_mib(), self._earlier_mib) if mib is not None]
         return max(known, default=None)
 
     def metrics(self) -> dict[str, float]:

@@ -24,6 +24,6 @@ def take_over(own: Trainer, donor: dict[str, Any], changed: TrialSpec) -> Traine
     state = own.state_dict()
     trainer = build_trainer(changed, own.device)
     own.data.close()
-    taken = {key: donor[key] for key in ("networks", "optimizers", "method")}
+    taken = {key: donor[key] for key in ("networks", "optimizers", "method", "attached")}
     trainer.load_state_dict(carried_on(trainer, state | taken, own.epoch))
     return trainer

@@ -12,10 +12,8 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import torch
 from torch import nn
@@ -25,18 +23,19 @@ from switokd.files.lock import FileLock
 from switokd.provenance import library_versions
 from switokd.session import results
 from switokd.session.checkpoint import CheckpointFolder
-from switokd.session.continuation import as_written_now, carried_on, why_not
+from switokd.session.continuation import carried_on, incompatibility
 from switokd.session.memory import PeakMemory
 from switokd.session.population import take_over
+from switokd.session.state import TrialState
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import points as metrics
 from switokd.tracking import tracker as tracking
-from switokd.tracking.outbox import Outbox, Point
+from switokd.tracking.outbox import Outbox
 from switokd.tracking.tracker import TrialTracker
 from switokd.training.build import build_trainer, choose_device
 from switokd.training.timeline import DivergedError
 from switokd.training.trainer import EpochReport, Trainer
-from switokd.validation import DataError, SpecError
+from switokd.validation import SpecError
 
 log = logging.getLogger(__name__)
 
@@ -70,76 +69,139 @@ def checkpoint_folder(
     return CheckpointFolder(trial_folder(runs, trial.experiment, trial_id), "checkpoints")
 
 
-class TrialSession:
-    """A trial in progress; a context manager that ends the trial's run as the block ended.
+def latest_state(checkpoints: CheckpointFolder) -> TrialState | None:
+    """The newest state that reads whole, or None."""
+    stored = checkpoints.latest()
+    return None if stored is None else TrialState.from_dict(stored)
 
-    Raises HeldError where another process trains the same trial, DataError where the data is not
-    there, DivergedError (from `advance` and `epochs`) where a loss was not finite.
+
+@contextlib.contextmanager
+def open_session(
+    trial: TrialSpec,
+    *,
+    runs: Path = Path("runs"),
+    tracker: TrialTracker | None = None,
+    threads: int | None = None,
+    continues: Sequence[str] = (),
+) -> Iterator[TrialSession]:
+    """A trial in progress; its run ends as the block does, KILLED where the trial has not finished.
+
+    `threads`: of torch, on the CPU, where no checkpoint says with how many the trial began.
+    `continues`: shorter forms of the trial (`continuation.shorter_trials`), by their ids. Raises
+    HeldError where another process trains the same trial, DataError where the data is not there.
+    """
+    lock = trial_folder(runs, trial.experiment, trial.trial_id) / "lock"
+    with FileLock(lock, f"trial {trial.trial_id}"):
+        session: TrialSession | None = None
+        error: BaseException | None = None
+        try:
+            session = TrialSession(trial, runs, tracker, threads, continues)
+            yield session
+            error = session.leave()
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            if session is not None:
+                session.trainer.data.close()
+            if tracker is not None and not tracker.closed:
+                stopped = session is not None and session.stop_requested
+                _end_run(tracker, error, stopped or not isinstance(error, Exception))
+
+
+def _end_run(tracker: TrialTracker, error: BaseException | None, interrupted: bool) -> None:
+    """Mark the run of a trial that did not finish."""
+    if interrupted and not isinstance(error, DivergedError):
+        tracker.end("KILLED")
+    elif error is not None:
+        tracker.end("FAILED", failure_reason(error))
+
+
+class TrialSession:
+    """A trial in progress, made by `open_session`.
+
+    `trainer` is where it stands, `state` what is known of it beside that; `stop_requested` ends it
+    within a step.
     """
 
     def __init__(
         self,
         trial: TrialSpec,
-        *,
-        runs: Path = Path("runs"),
-        tracker: TrialTracker | None = None,
-        threads: int | None = None,
-        continues: Sequence[str] = (),
+        runs: Path,
+        tracker: TrialTracker | None,
+        threads: int | None,
+        continues: Sequence[str],
     ) -> None:
-        """`continues`: shorter forms of the trial (`continuation.shorter_trials`), by their ids."""
-        self.trial = trial
-        self._runs = runs
+        self.trial, self.tracker = trial, tracker
         self.folder = trial_folder(runs, trial.experiment, trial.trial_id)
-        self.tracker = tracker
+        self.checkpoints = checkpoint_folder(trial, runs)
         self.stop_requested = False
+        self._runs = runs
         # where nothing is tracked the points only wait: a later session may send them
         self._outbox = tracker.outbox if tracker else Outbox(lambda batch: None, 1, "no store")
-        self.checkpoints = checkpoint_folder(trial, runs)
-        self._tracked_step = 0
-        self._last_top1: dict[str, float] = {}
-        self._summary: dict[str, float] = {}
-        self._history: list[Point] = []
-        self._stopped: str | None = None
-        self._changes: list[dict[str, Any]] = []
-        self._continued_from: str | None = None
         self._files: list[tuple[Path, str | None]] = []
         self._saved_at = time.monotonic()
-        self._held = contextlib.ExitStack()
-        self._held.enter_context(FileLock(self.folder / "lock", f"trial {trial.trial_id}"))
+        resumed = latest_state(self.checkpoints)
+        begun = resumed or self._first_state(threads or os.cpu_count() or 1, continues)
+        torch.set_num_threads(begun.threads)
+        device = choose_device(trial.resources.gpus)
+        if tracker is not None:
+            tracker.begin(str(device), begun.threads, begun.continued_from)
+        in_force = TrialSpec.model_validate_json(begun.in_force) if begun.changes else trial
+        self._memory = PeakMemory(device, begun.peak_memory)
+        self.trainer: Trainer = build_trainer(in_force, device)
+        # the trainer has what it takes up; a second copy would only fill the memory
+        self.state = replace(begun, trainer={}, outbox=())
         try:
-            state = as_written_now(self.checkpoints.latest())
-            self._continued_from = state["continued_from"] if state else None
-            shorter = None if state else self._shorter(continues)
-            before = state or shorter or {}
-            # threads change the order of sums: a resumed trial keeps those it began with
-            self.threads: int = before.get("threads") or threads or os.cpu_count() or 1
-            torch.set_num_threads(self.threads)
-            device = choose_device(trial.resources.gpus)
-            if tracker is not None:
-                tracker.begin(str(device), self.threads, self._continued_from)
-            self._in_force = trial
-            if state and state["changes"]:
-                self._in_force = TrialSpec.model_validate_json(state["in_force"])
-            self._memory = PeakMemory(device)
-            self.trainer: Trainer = build_trainer(self._in_force, device)
-            self._held.callback(lambda: self.trainer.data.close())
-            if state:
-                self._resume(state)
-            elif shorter:
-                self._carry_on(shorter)
-        except BaseException as error:
-            self.__exit__(type(error), error, error.__traceback__)
+            self._outbox.add(begun.outbox)
+            if resumed:
+                self.trainer.load_state_dict(begun.trainer)
+                self._outbox.release()
+            elif begun.continued_from:
+                self.trainer.load_state_dict(
+                    carried_on(self.trainer, begun.trainer, begun.trainer["epoch"])
+                )
+                self.checkpoint_or_warn()
+        except BaseException:
+            self.trainer.data.close()
             raise
+
+    def _first_state(self, threads: int, continues: Sequence[str]) -> TrialState:
+        """The state of a new trial: its own, or where the first fitting shorter trial ended."""
+        new = TrialState(
+            trainer={},
+            # threads change the order of sums: what a trial began with it keeps
+            threads=threads,
+            in_force=self.trial.model_dump_json(),
+            versions=library_versions(),
+        )
+        for trial_id in continues:
+            shorter = latest_state(checkpoint_folder(self.trial, self._runs, trial_id))
+            reason = incompatibility(shorter, self.trial)
+            if shorter is None or reason is not None:
+                log.warning("from the first step, and not from trial %s: %s", trial_id, reason)
+                continue
+            # its windows are of another length: they are made anew from the whole timeline
+            return replace(
+                new,
+                trainer=shorter.trainer,
+                threads=shorter.threads,
+                last_top1=shorter.last_top1,
+                history=shorter.history,
+                outbox=shorter.history,
+                continued_from=trial_id,
+            )
+        return new
 
     @property
     def done(self) -> bool:
         """Whether the trial has trained its last epoch, be it that it was told to end with it."""
         at_an_end = self.trainer.epoch > 0 and self.trainer.step_in_epoch == 0
-        return self.trainer.done or (self._stopped is not None and at_an_end)
+        return self.trainer.done or (self.state.stopped is not None and at_an_end)
 
     def stop_early(self, why: str) -> None:
         """Let this epoch be the trial's last, or the one before where that has just ended."""
-        self._stopped = why
+        self.state = replace(self.state, stopped=why)
 
     def take_over(self, donor: str, changed: TrialSpec, values: dict[str, float]) -> None:
         """Go on from the networks of trial `donor` under the settings of `changed`.
@@ -147,22 +209,24 @@ class TrialSession:
         `values` are the settings that a search changes, by their keys; they are tracked from here
         on. For the end of an epoch.
         """
-        state = checkpoint_folder(self.trial, self._runs, donor).latest()
+        state = latest_state(checkpoint_folder(self.trial, self._runs, donor))
         if state is None:
             log.warning("trial %s has no checkpoint yet: nothing is taken over from it", donor)
             return
-        self.trainer = take_over(self.trainer, state["trainer"], changed)
-        self._in_force = changed
+        self.trainer = take_over(self.trainer, state.trainer, changed)
         epoch = self.trainer.epoch
-        self._changes.append({"epoch": epoch, "donor": donor, "values": values})
-        tracked = {names.metric(names.CHANGED_SETTING, key): value for key, value in values.items()}
+        change = {"epoch": epoch, "donor": donor, "values": values}
+        self.state = replace(
+            self.state, in_force=changed.model_dump_json(), changes=(*self.state.changes, change)
+        )
+        tracked = {names.metric(names.CHANGED_SETTING, key): v for key, v in values.items()}
         self._outbox.add(metrics.points(tracked, epoch))
         self.checkpoint_or_warn()
 
     @property
     def changed_values(self) -> dict[str, float] | None:
         """The settings in force, where they are no longer those that the trial began with."""
-        return self._changes[-1]["values"] if self._changes else None
+        return self.state.changes[-1]["values"] if self.state.changes else None
 
     def epochs(self) -> Iterator[EpochReport]:
         """The remaining epochs, each when it is trained; ends early where a stop is requested."""
@@ -174,7 +238,10 @@ class TrialSession:
             self.checkpoint_or_warn()
 
     def advance(self, seconds: float | None = None) -> EpochReport | None:
-        """Train to the end of the epoch, or for about `seconds`; the epoch's report at its end."""
+        """Train to the end of the epoch, or for about `seconds`; the epoch's report at its end.
+
+        Raises DivergedError where a loss was not finite.
+        """
         stop_at = None if seconds is None else time.monotonic() + seconds
 
         def go_on() -> bool:
@@ -184,9 +251,12 @@ class TrialSession:
 
         report = self.trainer.run_epoch(go_on)
         if report is not None:
-            self._last_top1 = {name: scores.top1 for name, scores in report.scores.items()}
             points = metrics.points(metrics.epoch_values(report), report.epoch)
-            self._history += points
+            self.state = replace(
+                self.state,
+                last_top1={name: scores.top1 for name, scores in report.scores.items()},
+                history=(*self.state.history, *points),
+            )
             self._outbox.add(points)
             if not self.done:
                 self._checkpoint_if_due()
@@ -199,60 +269,52 @@ class TrialSession:
         disk refuses. It can then be called again, also by a later process: nothing doubles.
         """
         assert self.done, "a trial is finished after its last epoch"
-        if not self._summary:
-            summary = results.summarise(self.trial, self.trainer, self._last_top1)
+        if not self.state.summary:
+            summary = results.summarise(self.trial, self.trainer, self.state.last_top1)
             summary |= self._memory.metrics()
             self._outbox.add(metrics.points(summary, self.trainer.epoch))
-            self._summary = summary
+            self.state = replace(self.state, summary=summary)
             self.checkpoint()
+        summary = self.state.summary
         if not self._files:
-            self._files = results.write_files(self.trial, self.trainer, self._summary, self.folder)
+            self._files = results.write_files(self.trial, self.trainer, summary, self.folder)
         run_id = None
         if self.tracker is not None:
             run_id = self.tracker.finish(self._files, patience_seconds, self._outcome())
         self.checkpoints.prune(1)
-        return TrialResult(
-            self.trial.trial_id, self.folder, self._summary, self.trainer.networks, run_id
-        )
+        return TrialResult(self.trial.trial_id, self.folder, summary, self.trainer.networks, run_id)
 
     @property
     def why_stopped(self) -> str | None:
         """Which epoch was the last and why, where it was not the recipe's."""
         if self.trainer.epoch >= self.trainer.epochs:
             return None
-        why = self._stopped or f"none better in {self.trainer.patience}"
+        why = self.state.stopped or f"none better in {self.trainer.patience}"
         return f"epoch {self.trainer.epoch}: {why}"
 
     def _outcome(self) -> dict[str, str]:
         tags = {} if self.why_stopped is None else {names.STOPPED: self.why_stopped}
-        return tags | ({names.CHANGES: tracking.as_tag(self._changes)} if self._changes else {})
+        if self.state.changes:
+            tags[names.CHANGES] = tracking.as_tag(self.state.changes)
+        return tags
 
     def checkpoint(self) -> None:
         """Save everything durably; from then on its points may be sent."""
         step = self.trainer.step
         windows = self.trainer.timeline.windows(
-            self.trainer.total_steps, self._tracked_step, ended=self.done
+            self.trainer.total_steps, self.state.tracked_step, ended=self.done
         )
         self._outbox.add(metrics.window_points(windows))
-        self._tracked_step = step
-        self.checkpoints.save(
-            step,
-            {
-                "trainer": self.trainer.state_dict(),
-                "threads": self.threads,
-                "tracked_step": step,
-                "last_top1": self._last_top1,
-                "summary": self._summary,
-                "history": [tuple(point) for point in self._history],
-                "peak_memory": self._memory.mib(),
-                "continued_from": self._continued_from,
-                "stopped": self._stopped,
-                "changes": self._changes,
-                "in_force": self._in_force.model_dump_json(),
-                "outbox": [tuple(point) for point in self._outbox.waiting()],
-                "versions": library_versions(),
-            },
+        self.state = replace(
+            self.state,
+            tracked_step=step,
+            peak_memory=self._memory.mib(),
+            versions=library_versions(),
         )
+        whole = replace(
+            self.state, trainer=self.trainer.state_dict(), outbox=tuple(self._outbox.waiting())
+        )
+        self.checkpoints.save(step, whole.to_dict())
         self._saved_at = time.monotonic()
         self._outbox.release()
 
@@ -272,65 +334,18 @@ class TrialSession:
             )
             self._saved_at = time.monotonic()
 
-    def _resume(self, state: dict[str, Any]) -> None:
-        self.trainer.load_state_dict(state["trainer"])
-        self._tracked_step = state["tracked_step"]
-        self._last_top1 = state["last_top1"]
-        self._summary = state["summary"]
-        self._history = [Point(*values) for values in state["history"]]
-        self._memory.earlier_mib = state["peak_memory"]
-        self._stopped = state["stopped"]
-        self._changes = state["changes"]
-        self._outbox.add(Point(*values) for values in state["outbox"])
-        self._outbox.release()
-
-    def _shorter(self, continues: Sequence[str]) -> dict[str, Any] | None:
-        """The state of the first shorter trial that this one can go on from."""
-        for trial_id in continues:
-            state = as_written_now(checkpoint_folder(self.trial, self._runs, trial_id).latest())
-            reason = why_not(state, self.trial)
-            if reason is None:
-                self._continued_from = trial_id
-                return state
-            log.warning("from the first step, and not from trial %s: %s", trial_id, reason)
-        return None
-
-    def _carry_on(self, shorter: dict[str, Any]) -> None:
-        """Begin where a shorter trial ended, with all that it has recorded."""
-        state = shorter["trainer"]
-        self.trainer.load_state_dict(carried_on(self.trainer, state, state["epoch"]))
-        self._last_top1 = shorter["last_top1"]
-        self._history = [Point(*values) for values in shorter["history"]]
-        self._outbox.add(self._history)
-        # its windows are of another length: they are made anew from the whole timeline
-        self.checkpoint_or_warn()
-
-    def __enter__(self) -> TrialSession:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._held:
+    def leave(self) -> DivergedError | None:
+        """Keep what has not been saved yet; a divergence that only shows now is returned."""
+        if not self.state.summary:
             try:
-                if error is None and not self._summary:
-                    self.checkpoint_or_warn()
+                self.checkpoint_or_warn()
             except DivergedError as found_late:
-                error = found_late
-            if self.tracker is None or self.tracker.closed:
-                return
-            interrupted = self.stop_requested or not isinstance(error, Exception)
-            if interrupted and not isinstance(error, DivergedError):
-                self.tracker.end("KILLED")
-            elif error is not None:
-                self.tracker.end("FAILED", failure_reason(error))
+                return found_late
+        return None
 
 
 def failure_reason(error: BaseException) -> str:
     """What a user can mend or expect in its own words, anything else with its traceback."""
-    if isinstance(error, SpecError | DataError | DivergedError | OSError):
+    if isinstance(error, SpecError | DivergedError | OSError):
         return str(error)
     return "".join(traceback.format_exception(error))

@@ -25,7 +25,8 @@ def epoch_values(report: EpochReport) -> dict[str, float]:
         values[metric(names.VAL_CALIBRATION_ERROR, name)] = scores.calibration_error
         values[metric(names.TRAIN_LOSS, name)] = report.train_losses[name]
         values[metric(names.CROSS_ENTROPY, name)] = report.cross_entropies[name]
-        values[metric(names.LEARNING_RATE, name)] = report.learning_rates[name]
+        if name in report.learning_rates:
+            values[metric(names.LEARNING_RATE, name)] = report.learning_rates[name]
     for link, share in report.agreements.items():
         values[metric(names.AGREEMENT, *link)] = share
     return values

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
+from collections.abc import Mapping
 
 import torch
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
-from torch.optim.lr_scheduler import (
-    CosineAnnealingLR,
-    LinearLR,
-    LRScheduler,
-    MultiStepLR,
-    SequentialLR,
-)
 
 from switokd.data import Pipeline, open_pipeline
 from switokd.methods import build_method
-from switokd.models import build_model
+from switokd.methods.base import Method, Surroundings
+from switokd.models import build_model, stage_of
 from switokd.models.initialization import initialize
-from switokd.spec.recipe import NetworkSpec, Recipe
 from switokd.spec.trial import TrialSpec
+from switokd.training.maps import MapRecorder
+from switokd.training.optimizers import build_optimizer, build_schedule
 from switokd.training.trainer import Trainer
-
-MILESTONE_FACTOR = 0.1
-WARMUP_START = 0.01
 
 
 def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
     """The trainer of a trial, at its first step, with all its random states set from the seed."""
     _set_global_state(trial)
+    recipe = trial.recipe
     method = build_method(
         trial.method.name,
         teachers=len(trial.teachers),
@@ -39,12 +31,16 @@ def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
         temperature=trial.temperature,
         **dict(trial.method.settings),
     )
-    recipe = trial.recipe
     data = open_data(trial, device, method.views)
     networks = build_networks(trial, data.num_classes, device)
-    optimizers = {
-        name: build_optimizer(networks[name], spec, device) for name, spec in trial.networks.items()
+    maps = record_maps(trial, method, networks)
+    attached = attach_modules(trial, method, networks, maps, data)
+    trained = {
+        name: [networks[name], *([attached[name]] if name in attached else [])]
+        for name in networks
+        if method.demand(name).trained
     }
+    optimizers = {name: build_optimizer(own, trial.networks[name]) for name, own in trained.items()}
     # one network's weights must not depend on its peers', so this stream starts after all are built
     torch.manual_seed(derive_seed(trial.seed, "dropout"))
     return Trainer(
@@ -58,7 +54,48 @@ def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
         precision=recipe.precision,
         evaluation_split="holdout" if recipe.holdout else "test",
         patience=recipe.patience,
+        maps=maps,
+        attached=attached,
     )
+
+
+def record_maps(
+    trial: TrialSpec, method: Method, networks: Mapping[str, nn.Module]
+) -> MapRecorder | None:
+    """What keeps the maps that the method asks for; None where it asks for none."""
+    stages = {
+        name: {
+            stage: stage_of(trial.networks[name].model, network, stage)
+            for stage in method.demand(name).maps
+        }
+        for name, network in networks.items()
+    }
+    return MapRecorder(stages) if any(stages.values()) else None
+
+
+def attach_modules(
+    trial: TrialSpec,
+    method: Method,
+    networks: Mapping[str, nn.Module],
+    maps: MapRecorder | None,
+    data: Pipeline,
+) -> dict[str, nn.Module]:
+    """The method's own modules, by the network that they are trained with, ready to train.
+
+    They are drawn on the CPU from a stream of their own, as networks are.
+    """
+    shapes = {} if maps is None else maps.shapes(networks, data.options.image_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(trial.seed, "method", trial.method.name))
+        surroundings = Surroundings(shapes, data.num_classes, data.train_size, data.device)
+        attached = dict(method.attach(surroundings))
+    for module in attached.values():
+        module.to(data.device, _weights_dtype(trial)).to(memory_format=torch.channels_last)
+    return attached
+
+
+def _weights_dtype(trial: TrialSpec) -> torch.dtype:
+    return torch.float64 if trial.recipe.precision == "fp64" else torch.float32
 
 
 def open_data(trial: TrialSpec, device: torch.device | str = "cpu", views: int = 1) -> Pipeline:
@@ -78,7 +115,11 @@ def open_data(trial: TrialSpec, device: torch.device | str = "cpu", views: int =
 
 
 def derive_seed(seed: int, *purpose: object) -> int:
-    """A seed for one purpose, independent of every other purpose's."""
+    """A seed for one purpose, independent of every other purpose's.
+
+    Parts are joined by colons, so that ("a", "b") and ("a:b",) are one purpose. Ours differ in
+    their first part, which has no colon, and end in a count where a free text stands before it.
+    """
     text = ":".join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
@@ -103,8 +144,7 @@ def build_networks(
             network = build_model(spec.model, num_classes)
             initialize(network, spec.init)
         seen[spec.model] += 1
-        dtype = torch.float64 if trial.recipe.precision == "fp64" else torch.float32
-        network.to(device, dtype).to(memory_format=torch.channels_last)
+        network.to(device, _weights_dtype(trial)).to(memory_format=torch.channels_last)
         if trial.recipe.engine == "compiled":
             # in place, so that state-dict keys stay; fixed shapes: there are two sizes of batch
             network.compile(dynamic=False)
@@ -112,45 +152,9 @@ def build_networks(
     return {name: networks[name] for name in trial.networks}
 
 
-def build_optimizer(network: nn.Module, spec: NetworkSpec, device: torch.device) -> Optimizer:
-    """SGD with momentum, or Adam, over all parameters of a network in one group."""
-    parameters = list(network.parameters())
-    if spec.optimizer == "adam":
-        return Adam(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay, fused=True)
-    return SGD(
-        parameters,
-        lr=spec.learning_rate,
-        momentum=spec.momentum,
-        weight_decay=spec.weight_decay,
-        fused=True,
-    )
-
-
-def build_schedule(optimizer: Optimizer, recipe: Recipe) -> LRScheduler:
-    """The learning rate by epoch: x 0.1 at the start of each milestone epoch, or a half cosine.
-
-    Epochs count from 1. With warm-up the rate rises linearly over the first `warmup_epochs`; the
-    milestones still count from the first epoch, the cosine spans the epochs that remain.
-    """
-    warmup = recipe.warmup_epochs
-    main: LRScheduler
-    if recipe.schedule == "cosine":
-        main = CosineAnnealingLR(optimizer, T_max=recipe.epochs - warmup)
-    else:
-        starts = [milestone - 1 - warmup for milestone in recipe.milestones]
-        main = MultiStepLR(optimizer, milestones=starts, gamma=MILESTONE_FACTOR)
-    if not warmup:
-        return main
-    rise = LinearLR(optimizer, start_factor=WARMUP_START, total_iters=warmup)
-    return SequentialLR(optimizer, [rise, main], milestones=[warmup])
-
-
 def _set_global_state(trial: TrialSpec) -> None:
     """Set every process-wide switch of torch, also back: workers train one trial after another."""
     deterministic = trial.recipe.deterministic
-    if deterministic:
-        # cuBLAS reads this when it first starts; without it, deterministic mode raises
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.deterministic = deterministic

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from switokd import names
 from switokd.methods.base import CohortStep, Link
 from switokd.switching import SwitchState
 
 BLOCK_STEPS = 256
 MAX_WINDOWS = 2000
-TRACKED_FIELDS = ("gap", "threshold", "expert")
 FIELDS = SwitchState._fields
-PARQUET_COLUMNS = (
+# as the contract has them; a quantity that the switch gains comes last
+CONTRACT_COLUMNS = (
     "gap",
     "threshold",
     "epsilon",
@@ -33,6 +35,20 @@ PARQUET_COLUMNS = (
     "student_distance",
     "expert",
 )
+PARQUET_COLUMNS = (*CONTRACT_COLUMNS, *(f for f in FIELDS if f not in CONTRACT_COLUMNS))
+LOSS, IMAGES = "loss", "images"
+
+
+def column_names(networks: Sequence[str], links: Sequence[Link]) -> list[str]:
+    """What a row of a timeline holds, in order: each link's switch, each network's losses, images.
+
+    A checkpoint has rows by these names. A new quantity of the switch adds a column to each link,
+    and rows of older checkpoints are read without it.
+    """
+    columns = [names.metric(field, *link) for link in links for field in FIELDS]
+    for network in networks:
+        columns += [names.metric(LOSS, network), names.metric(names.CROSS_ENTROPY, network)]
+    return [*columns, IMAGES]
 
 
 @dataclass(frozen=True)
@@ -87,7 +103,9 @@ class Timeline:
         dtype = self._block.dtype
         values = [value.to(dtype) for link in self.links for value in step.links[link]]
         for name in self.networks:
-            values += [step.losses[name].detach(), step.cross_entropies[name]]
+            # a network that only teaches has no loss to minimise
+            loss = step.losses.get(name, step.cross_entropies[name])
+            values += [loss.detach(), step.cross_entropies[name]]
         torch.stack(values, out=self._block[self._filled])
         self._filled += 1
         self._batch_sizes.append(images)
@@ -128,8 +146,21 @@ class Timeline:
             self._host = [torch.cat([empty, *self._host])]
         return self._host[0]
 
-    def load(self, rows: Tensor) -> None:
-        """Start from the rows of a checkpoint."""
+    def state_dict(self) -> dict[str, Any]:
+        """All finished steps, for a checkpoint: rows, and what their columns are."""
+        return {"columns": column_names(self.networks, self.links), "rows": self.rows()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the steps of a checkpoint; what it did not record is not a number."""
+        kept = {name: column for column, name in enumerate(state["columns"])}
+        columns = column_names(self.networks, self.links)
+        rows = state["rows"]
+        assert rows.shape[1] == len(kept), "a column has one name"
+        if list(kept) != columns:
+            unknown = rows.new_full((len(rows),), math.nan)
+            rows = torch.stack(
+                [rows[:, kept[name]] if name in kept else unknown for name in columns], dim=1
+            )
         self._host = [rows]
         self._steps_on_host = len(rows)
         self._filled = 0
@@ -194,17 +225,19 @@ class Timeline:
             last = min(first + size, end)
             if after < last <= len(self):
                 for (quantity, subject), values in series.items():
-                    yield WindowMean(quantity, subject, last, float(values[first:last].mean()))
+                    mean = float(values[first:last].mean())
+                    if not math.isnan(mean):
+                        yield WindowMean(quantity, subject, last, mean)
 
     def _series(self) -> dict[tuple[str, tuple[str, ...]], NDArray[np.floating]]:
         series: dict[tuple[str, tuple[str, ...]], NDArray[np.floating]] = {}
         expert: dict[str, list[NDArray[np.floating]]] = {}
         for link in self.links:
             switch = self.switch(link)
-            series |= {(quantity, link): switch[quantity] for quantity in TRACKED_FIELDS}
+            series |= {(quantity, link): switch[quantity] for quantity in names.TIMELINE}
             expert.setdefault(link[0], []).append(switch["expert"])
         # a teacher is paused where every one of its links is in expert mode
-        series |= {("paused", (name,)): np.min(links, axis=0) for name, links in expert.items()}
+        series |= {(names.PAUSED, (name,)): np.min(links, axis=0) for name, links in expert.items()}
         return series
 
 

@@ -22,6 +22,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from switokd.methods.base import CohortStep, Link, Method
 from switokd.methods.losses import Predictions
 from switokd.training.evaluation import Scores, agreement, predict, score
+from switokd.training.flags import FlagReader
+from switokd.training.maps import MapRecorder
 from switokd.training.timeline import DivergedError, Timeline
 
 Images = Tensor | tuple[Tensor, ...]
@@ -74,7 +76,9 @@ class Trainer:
     `optimizers` and `schedulers` (stepped after each epoch) are by network. `precision`: fp32,
     bf16 (autocast over float32 weights) or fp64 (the reference; the networks are float64).
     `patience`: training ends early after so many epochs in which no student's top-1 on the
-    evaluation split got better; None trains all epochs.
+    evaluation split got better; None trains all epochs. `maps` keeps what the method asks for
+    inside the networks; `attached` are the method's own modules, by the network whose optimizer
+    has their parameters.
     """
 
     def __init__(
@@ -90,6 +94,8 @@ class Trainer:
         precision: str = "fp32",
         evaluation_split: str = "test",
         patience: int | None = None,
+        maps: MapRecorder | None = None,
+        attached: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.networks = dict(networks)
         self.method = method
@@ -101,6 +107,9 @@ class Trainer:
         self.precision = precision
         self.evaluation_split = evaluation_split
         self.patience = patience
+        self.attached = dict(attached or {})
+        self._maps = maps
+        self._frozen = frozenset(n for n in self.networks if not method.demand(n).trained)
         self.dtype = torch.float64 if precision == "fp64" else torch.float32
         self.timeline = Timeline(method.networks, method.links, device, self.dtype)
         self.best = {name: Best() for name in self.networks}
@@ -155,8 +164,8 @@ class Trainer:
         return report
 
     def _train(self, go_on: Callable[[], bool] | None) -> bool:
-        for network in self.networks.values():
-            network.train()
+        for name, network in self.networks.items():
+            network.train(name not in self._frozen)
         if self.step_in_epoch:
             # the epoch in progress is drawn again, and its first steps skipped
             self.data.load_state_dict(self.data.state_dict())
@@ -183,7 +192,7 @@ class Trainer:
         decay move it.
         """
         logits = self._forward(images)
-        step = self.method(logits, targets)
+        step = self.method(logits, targets, self._maps.take() if self._maps else None)
         self._flags.send(step.pause_flags)
         self.timeline.record(step, images=len(targets))
         for name, loss in step.losses.items():
@@ -198,11 +207,12 @@ class Trainer:
     def _forward(self, images: Images) -> dict[str, Tensor]:
         views = images if isinstance(images, tuple) else (images,)
         views = tuple(self._prepare(view) for view in views)
+        logits = {}
         with self._autocast():
-            return {
-                name: network(views[position % len(views)])
-                for position, (name, network) in enumerate(self.networks.items())
-            }
+            for position, (name, network) in enumerate(self.networks.items()):
+                with torch.set_grad_enabled(name not in self._frozen):
+                    logits[name] = network(views[position % len(views)])
+        return logits
 
     def _prepare(self, images: Tensor) -> Tensor:
         return images.to(self.dtype).contiguous(memory_format=torch.channels_last)
@@ -265,9 +275,10 @@ class Trainer:
             "optimizers": {n: optimizer.state_dict() for n, optimizer in self.optimizers.items()},
             "schedulers": {n: scheduler.state_dict() for n, scheduler in self.schedulers.items()},
             "method": self.method.state_dict(),
+            "attached": {n: module.state_dict() for n, module in self.attached.items()},
             "data": self.data.state_dict(),
             "random": random,
-            "timeline": self.timeline.rows(),
+            "timeline": self.timeline.state_dict(),
             "best": {n: [b.epoch, b.top1, b.weights] for n, b in self.best.items()},
         }
 
@@ -279,6 +290,9 @@ class Trainer:
         self.epoch_seconds = state["epoch_seconds"]
         for name in self.networks:
             self.networks[name].load_state_dict(state["networks"][name])
+        for name, module in self.attached.items():
+            module.load_state_dict(state["attached"][name])
+        for name in self.optimizers:
             self.optimizers[name].load_state_dict(state["optimizers"][name])
             self.schedulers[name].load_state_dict(state["schedulers"][name])
         self.method.load_state_dict(state["method"])
@@ -286,38 +300,5 @@ class Trainer:
         torch.set_rng_state(state["random"]["cpu"])
         if "cuda" in state["random"] and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
-        self.timeline.load(state["timeline"])
+        self.timeline.load_state_dict(state["timeline"])
         self.best = {name: Best(*values) for name, values in state["best"].items()}
-
-
-class FlagReader:
-    """Brings a step's pause flags to the host, overlapped with work queued after `send`."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._names: tuple[str, ...] = ()
-        self._host = torch.empty(0, dtype=torch.bool)
-        self._arrived = torch.cuda.Event() if self._cuda else None
-
-    def send(self, flags: Mapping[str, Tensor]) -> None:
-        """Start the transfer of 0-dimensional boolean flags."""
-        self._names = tuple(flags)
-        if not flags:
-            return
-        stacked = torch.stack(list(flags.values()))
-        if self._arrived is None:
-            self._host = stacked
-            return
-        if len(self._host) != len(flags):
-            self._host = torch.empty(len(flags), dtype=torch.bool, pin_memory=True)
-        self._host.copy_(stacked, non_blocking=True)
-        self._arrived.record()
-
-    def receive(self) -> frozenset[str]:
-        """The names of the flags that are set; waits for the transfer, not for later work."""
-        if not self._names:
-            return frozenset()
-        if self._arrived is not None:
-            self._arrived.synchronize()
-        flags = self._host.tolist()
-        return frozenset(name for name, flag in zip(self._names, flags, strict=True) if flag)

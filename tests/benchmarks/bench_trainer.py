@@ -33,7 +33,7 @@ from switokd.methods.settings import SwitOKDSettings
 from switokd.methods.switokd import SwitOKD
 from switokd.models import build_model
 from switokd.spec.recipe import NetworkSpec
-from switokd.training.build import build_optimizer
+from switokd.training.optimizers import build_optimizer
 from switokd.training.trainer import Trainer
 from tests.benchmarks import plain_loop
 
@@ -111,7 +111,7 @@ def build_ours(case: Case, mode: str, precision: str, engine: str, device: torch
         if engine == "compiled":
             network.compile(dynamic=False)
         spec = NetworkSpec(model=model, learning_rate=rate)
-        optimizers[name] = build_optimizer(network, spec, device)
+        optimizers[name] = build_optimizer([network], spec)
     no_data: Any = None
     return Trainer(
         networks=networks,

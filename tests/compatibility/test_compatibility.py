@@ -1,7 +1,8 @@
 """What earlier versions left is taken up: ids, checkpoints, runs, and the comparison of them.
 
-The files were made by `make.py` at the first version of the code, on the machine that
-`expected.json` names. Where this machine is of the same kind the bits must be equal too.
+The files were made by the first version of the code, on the machine that `expected.json` names, by
+the script `make.py` of the commit that brought them. Where this machine is of the same kind, the
+bits must be equal too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dashboards.analysis.comparison import comparison_frame
 from dashboards.reports.tables import comparison_csv
 from dashboards.store.runs import Store
 from switokd.models import MODELS
-from switokd.session.trial_session import TrialSession
+from switokd.session.trial_session import open_session
 from switokd.spec.experiment import load_experiment
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
@@ -52,7 +53,7 @@ def take_up(
     for folder in source.iterdir():
         target = runs / trial.experiment / "trials" / folder.name / "checkpoints"
         shutil.copytree(folder, target)
-    with TrialSession(trial, runs=runs, threads=1, continues=continues) as session:
+    with open_session(trial, runs=runs, threads=1, continues=continues) as session:
         began = session.trainer.step
         for _ in session.epochs():
             pass
@@ -127,7 +128,7 @@ def test_a_sweep_takes_up_the_store(store: str) -> None:
     assert [trial.trial_id for trial in plan.missing] == [EXPECTED["tracked"]["killed"]]
     (missing,) = plan.missing
     tracker = tracking.TrialTracker(opened, missing)
-    with TrialSession(missing, runs=Path("runs"), threads=1, tracker=tracker) as session:
+    with open_session(missing, runs=Path("runs"), threads=1, tracker=tracker) as session:
         assert session.trainer.step == cases.STOP_AT_STEP
         for _ in session.epochs():
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,18 @@ import torch
 
 from switokd.provenance import library_versions
 from switokd.session.checkpoint import CheckpointFolder
-from switokd.session.continuation import first_difference, learning_rates, shorter_trials, why_not
-from switokd.session.trial_session import TrialResult, TrialSession
+from switokd.session.continuation import (
+    first_difference,
+    incompatibility,
+    learning_rates,
+    shorter_trials,
+)
+from switokd.session.state import TrialState
+from switokd.session.trial_session import TrialResult, open_session
 from switokd.spec.experiment import Experiment
 from switokd.spec.params import params_of
 from switokd.spec.trial import TrialSpec
+from switokd.tracking.outbox import Point
 
 RECIPE = {"batch_size": 128, "image_size": 8, "learning_rate": 0.05}
 # these measure the machine, which no two runs share
@@ -36,7 +44,7 @@ def trial(epochs: int, **recipe: Any) -> TrialSpec:
 
 def train(spec: TrialSpec, runs: Path, *continues: TrialSpec) -> TrialResult:
     ids = [shorter.trial_id for shorter in continues]
-    with TrialSession(spec, runs=runs, threads=1, continues=ids) as session:
+    with open_session(spec, runs=runs, threads=1, continues=ids) as session:
         epochs = [report.epoch for report in session.epochs()]
         result = session.finish()
     assert epochs == list(range(epochs[0], spec.recipe.epochs + 1))
@@ -73,30 +81,30 @@ def test_another_schedule_starts_from_scratch_and_says_why(
 ) -> None:
     short, long = trial(1, schedule="cosine"), trial(2, schedule="cosine", warmup_epochs=1)
     train(short, tmp_path)
-    with TrialSession(long, runs=tmp_path, threads=1, continues=[short.trial_id]) as session:
+    with open_session(long, runs=tmp_path, threads=1, continues=[short.trial_id]) as session:
         assert session.trainer.step == 0
     assert "epoch 1 of T1 had learning rate 0.05 and has 0.0005 now" in caplog.text
 
 
 def test_what_cannot_be_gone_on_from_says_why() -> None:
-    whole = {
-        "history": [["val_top1/S1", 50.0, 1, 0]],
-        "changes": [],
-        "versions": library_versions(),
-        "in_force": trial(2).model_dump_json(),
-        "trainer": {"epoch": 2},
-    }
-    assert why_not(whole, trial(4)) is None
+    whole = TrialState(
+        trainer={"epoch": 2},
+        threads=1,
+        in_force=trial(2).model_dump_json(),
+        versions=library_versions(),
+        history=(Point("val_top1/S1", 50.0, 1, 0),),
+    )
+    assert incompatibility(whole, trial(4)) is None
     # begun by a version that kept no history, and ended by one that does
-    late = [["val_top1/S1", 50.0, 2, 0]]
+    late = (Point("val_top1/S1", 50.0, 2, 0),)
     for spoilt, told in (
         (None, "gone"),
-        (whole | {"history": late}, "lacks the metrics"),
-        (whole | {"history": []}, "lacks the metrics"),
-        (whole | {"changes": [{}]}, "settings changed"),
-        (whole | {"versions": {"torch": "1.0"}}, "other versions"),
+        (replace(whole, history=late), "lacks the metrics"),
+        (replace(whole, history=()), "lacks the metrics"),
+        (replace(whole, changes=({},)), "settings changed"),
+        (replace(whole, versions={"torch": "1.0"}), "other versions"),
     ):
-        reason = why_not(spoilt, trial(4))
+        reason = incompatibility(spoilt, trial(4))
         assert reason is not None
         assert told in reason
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from mlflow import MlflowClient
 
 from switokd import names
-from switokd.session.trial_session import TrialSession
+from switokd.session.trial_session import TrialSession, open_session
 from switokd.spec.params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
@@ -31,9 +32,11 @@ def store(tmp_path: Path) -> Store:
     return tracking.open_store("session", f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
 
 
-def begin(spec: TrialSpec, tmp_path: Path, store: Store | None = None) -> TrialSession:
+def begin(
+    spec: TrialSpec, tmp_path: Path, store: Store | None = None
+) -> AbstractContextManager[TrialSession]:
     tracker = TrialTracker(store, spec) if store else None
-    return TrialSession(spec, runs=tmp_path, tracker=tracker, threads=1)
+    return open_session(spec, runs=tmp_path, tracker=tracker, threads=1)
 
 
 def advance(session: TrialSession, epochs: int) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mlflow import MlflowClient
 
 from switokd.files.lock import HeldError
 from switokd.session.checkpoint import CheckpointFolder
-from switokd.session.trial_session import TrialResult, TrialSession
+from switokd.session.trial_session import TrialResult, TrialSession, open_session
 from switokd.spec.experiment import Experiment
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
@@ -44,8 +45,9 @@ def trial(**changes: Any) -> TrialSpec:
     return only
 
 
-def finish(session: TrialSession) -> TrialResult:
-    with session:
+def finish(opened: AbstractContextManager[TrialSession], begins_at: int = 0) -> TrialResult:
+    with opened as session:
+        assert session.trainer.step == begins_at
         for _ in session.epochs():
             pass
         return session.finish()
@@ -64,7 +66,7 @@ def points(folder: Path) -> dict[tuple[str, int], float]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
     torch.set_num_threads(1)
-    return finish(TrialSession(trial(), runs=tmp_path_factory.mktemp("whole"), threads=1))
+    return finish(open_session(trial(), runs=tmp_path_factory.mktemp("whole"), threads=1))
 
 
 def assert_equal_results(result: TrialResult, undisturbed: TrialResult) -> None:
@@ -85,18 +87,18 @@ def test_stopped_in_mid_epoch_it_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, undisturbed: TrialResult
 ) -> None:
     for expected_steps in (1, 2, 3):
-        with TrialSession(trial(), runs=tmp_path, threads=1) as session:
+        with open_session(trial(), runs=tmp_path, threads=1) as session:
             session.advance(seconds=0.0)
             assert session.trainer.step == expected_steps
     # what is lost with a crash is trained again, not counted again
-    lost = TrialSession(trial(), runs=tmp_path, threads=1)
-    lost.advance()
-    lost.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-    assert_equal_results(finish(TrialSession(trial(), runs=tmp_path)), undisturbed)
+    with suppress(KeyboardInterrupt), open_session(trial(), runs=tmp_path, threads=1) as lost:
+        lost.advance()
+        raise KeyboardInterrupt
+    assert_equal_results(finish(open_session(trial(), runs=tmp_path), 3), undisturbed)
 
 
 def test_a_requested_stop_leaves_a_checkpoint(tmp_path: Path) -> None:
-    with TrialSession(trial(), runs=tmp_path, threads=1) as session:
+    with open_session(trial(), runs=tmp_path, threads=1) as session:
         session.stop_requested = True
         assert not list(session.epochs())
     assert session.checkpoints.names()
@@ -106,33 +108,19 @@ def test_a_damaged_newest_checkpoint_costs_an_interval_and_nothing_else(
     tmp_path: Path, undisturbed: TrialResult, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
-        with TrialSession(trial(), runs=tmp_path, threads=1) as session:
+        with open_session(trial(), runs=tmp_path, threads=1) as session:
             session.advance(seconds=0.0)
     newest = session.folder / "checkpoints" / session.checkpoints.names()[0]
     newest.write_bytes(newest.read_bytes()[:-1])
-    session = TrialSession(trial(), runs=tmp_path)
-    assert session.trainer.step == 1
+    assert_equal_results(finish(open_session(trial(), runs=tmp_path), 1), undisturbed)
     assert newest.name in caplog.text
-    assert_equal_results(finish(session), undisturbed)
-
-
-def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path, undisturbed: TrialResult) -> None:
-    with TrialSession(trial(), runs=tmp_path, threads=1) as session:
-        session.advance(seconds=0.0)
-    state = session.checkpoints.latest()
-    assert state is not None
-    kept = ("trainer", "threads", "tracked_step", "last_top1", "summary", "outbox", "versions")
-    session.checkpoints.save(1, {key: state[key] for key in kept})
-    session = TrialSession(trial(), runs=tmp_path)
-    assert session.trainer.step == 1
-    assert_equal_results(finish(session), undisturbed)
 
 
 def test_a_full_disk_costs_checkpoints_but_no_training(
     tmp_path: Path, undisturbed: TrialResult, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = trial(resources={"checkpoint_seconds": 0.0})
-    with TrialSession(spec, runs=tmp_path, threads=1) as session:
+    with open_session(spec, runs=tmp_path, threads=1) as session:
         session.advance(seconds=0.0)
         saved = session.checkpoints.names()
         with files_limited_to(1000), caplog.at_level(logging.WARNING):
@@ -146,31 +134,41 @@ def test_a_full_disk_costs_checkpoints_but_no_training(
 
 
 def test_a_resumed_trial_keeps_its_number_of_threads(tmp_path: Path) -> None:
-    with TrialSession(trial(), runs=tmp_path, threads=1) as session:
+    with open_session(trial(), runs=tmp_path, threads=1) as session:
         session.advance(seconds=0.0)
-    with TrialSession(trial(), runs=tmp_path, threads=2) as session:
-        assert session.threads == torch.get_num_threads() == 1
+    with open_session(trial(), runs=tmp_path, threads=2) as session:
+        assert session.state.threads == torch.get_num_threads() == 1
 
 
 def test_a_trial_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
-    with TrialSession(trial(), runs=tmp_path), pytest.raises(HeldError, match=str(os.getpid())):
-        TrialSession(trial(), runs=tmp_path)
-    TrialSession(trial(), runs=tmp_path).__exit__(None, None, None)
+    with (
+        open_session(trial(), runs=tmp_path),
+        pytest.raises(HeldError, match=str(os.getpid())),
+        open_session(trial(), runs=tmp_path),
+    ):
+        pass
+    with open_session(trial(), runs=tmp_path):
+        pass
 
 
 def test_a_session_that_cannot_begin_lets_go_of_its_trial(tmp_path: Path) -> None:
     missing = trial(dataset={"name": "image_folder", "path": str(tmp_path / "none")})
     for _ in range(2):
-        with pytest.raises(DataError, match="none"):
-            TrialSession(missing, runs=tmp_path)
+        with (
+            pytest.raises(DataError, match="none"),
+            open_session(missing, runs=tmp_path),
+        ):
+            pass
 
 
 def test_a_diverged_trial_keeps_no_checkpoint_past_the_last_finite_step(tmp_path: Path) -> None:
     diverging = trial(recipe={"learning_rate": 1e6, "epochs": 8})
     # tried again, it goes on from the last checkpoint and ends at the same step
     for _ in range(2):
-        session = TrialSession(diverging, runs=tmp_path, threads=1)
-        with pytest.raises(DivergedError) as error, session:
+        with (
+            pytest.raises(DivergedError) as error,
+            open_session(diverging, runs=tmp_path, threads=1) as session,
+        ):
             for _ in session.epochs():
                 pass
         for name in session.checkpoints.names():
@@ -201,9 +199,10 @@ def test_kill_9_in_mid_epoch_and_resume_is_one_undisturbed_run(
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    session = TrialSession(trial(), runs=tmp_path)
-    assert 0 < session.trainer.step < session.trainer.total_steps
-    assert_equal_results(finish(session), undisturbed)
+    with open_session(trial(), runs=tmp_path) as session:
+        begun_at = session.trainer.step
+        assert 0 < begun_at < session.trainer.total_steps
+    assert_equal_results(finish(open_session(trial(), runs=tmp_path), begun_at), undisturbed)
 
 
 def test_a_trial_stopped_on_its_holdout_counts_as_finished_and_says_so(tmp_path: Path) -> None:
@@ -212,7 +211,7 @@ def test_a_trial_stopped_on_its_holdout_counts_as_finished_and_says_so(tmp_path:
     stopped = trial(recipe=still)
     store = tracking.open_store("session", f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
     tracker = TrialTracker(store, stopped)
-    result = finish(TrialSession(stopped, runs=tmp_path, tracker=tracker, threads=1))
+    result = finish(open_session(stopped, runs=tmp_path, tracker=tracker, threads=1))
     run = tracking.find_runs(store)[stopped.trial_id]
     epochs = len(MlflowClient(store.uri).get_metric_history(run.info.run_id, "val_top1/S1"))
     assert 1 < epochs < 8

@@ -119,14 +119,35 @@ def test_the_expert_share_is_over_all_steps_so_far() -> None:
 
 def test_a_timeline_goes_on_from_saved_rows() -> None:
     first = recorded(300)
-    rows = first.rows().clone()
+    state = first.state_dict()
     second = Timeline(NETWORKS, LINKS, dtype=torch.float64)
-    second.load(rows)
+    second.load_state_dict({"columns": state["columns"], "rows": state["rows"].clone()})
     for timeline in (first, second):
         for number in range(301, 700):
             timeline.record(made_up_step(number), images=8)
     assert len(second) == 699
     assert torch.equal(first.rows(), second.rows())
+
+
+def test_columns_are_taken_up_by_their_names() -> None:
+    """Of a version that had them in another order, lacked one, and had one that is gone."""
+    first = recorded(20)
+    state = first.state_dict()
+    kept = [name for name in state["columns"] if name != "epsilon/T2-S1"][::-1]
+    rows = torch.stack([state["rows"][:, state["columns"].index(name)] for name in kept], dim=1)
+    rows = torch.cat([rows, torch.full((20, 1), 77.0)], dim=1)
+    second = Timeline(NETWORKS, LINKS, dtype=torch.float64)
+    second.load_state_dict({"columns": [*kept, "coolness/T1-S1"], "rows": rows})
+    for link in LINKS:
+        for field, values in first.switch(link).items():
+            if (field, link) == ("epsilon", ("T2", "S1")):
+                assert np.isnan(second.switch(link)[field]).all()
+            else:
+                np.testing.assert_array_equal(second.switch(link)[field], values)
+    for name in NETWORKS:
+        assert torch.equal(second.losses(name)[0], first.losses(name)[0])
+    assert second.images(20) == 160
+    assert not any(math.isnan(window.value) for window in second.windows(20, 0, ended=True))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +211,7 @@ def test_windows_asked_for_in_parts_are_those_of_the_whole(stops: list[int]) -> 
     timeline, windows, after = Timeline(NETWORKS, LINKS, dtype=torch.float64), [], 0
     for stop in [*stops, 12]:
         resumed = Timeline(NETWORKS, LINKS, dtype=torch.float64)
-        resumed.load(timeline.rows())
+        resumed.load_state_dict(timeline.state_dict())
         timeline = resumed
         for number in range(after + 1, stop + 1):
             timeline.record(made_up_step(number), images=8)

@@ -15,14 +15,8 @@ from torch.optim import SGD, Adam
 from switokd.spec.recipe import NetworkSpec, Recipe
 from switokd.spec.trial import MethodSpec, TrialSpec
 from switokd.train import run
-from switokd.training.build import (
-    build_networks,
-    build_optimizer,
-    build_schedule,
-    build_trainer,
-    choose_device,
-    derive_seed,
-)
+from switokd.training.build import build_networks, build_trainer, choose_device, derive_seed
+from switokd.training.optimizers import build_optimizer, build_schedule
 from switokd.training.trainer import Trainer
 from tests.cohorts import same_bits, weights_of
 
@@ -103,14 +97,11 @@ def test_the_paper_s_schedule() -> None:
 def test_optimizers_are_as_the_network_says() -> None:
     network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     sgd = build_optimizer(
-        network,
-        NetworkSpec(model="resnet20", learning_rate=0.2, momentum=0.8, weight_decay=0.3),
-        CPU,
+        [network], NetworkSpec(model="resnet20", learning_rate=0.2, momentum=0.8, weight_decay=0.3)
     )
     adam = build_optimizer(
-        network,
+        [network],
         NetworkSpec(model="resnet20", optimizer="adam", learning_rate=0.01, weight_decay=1e-4),
-        CPU,
     )
     assert isinstance(sgd, SGD)
     assert isinstance(adam, Adam)

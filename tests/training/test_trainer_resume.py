@@ -125,7 +125,7 @@ def test_saving_at_every_step_disturbs_nothing() -> None:
         trainer.run_epoch(lambda: states.append(saved_and_read(trainer)) or True)
     assert_same(whole, trainer)
     assert len(states) == EPOCHS * (STEPS_PER_EPOCH - 1)
-    assert [len(state["timeline"]) for state in states[:4]] == [1, 2, 3, 5]
+    assert [len(state["timeline"]["rows"]) for state in states[:4]] == [1, 2, 3, 5]
 
 
 def test_training_time_goes_on_from_what_was_saved() -> None:

@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,12 @@ import torch
 from ray import tune
 
 from switokd.files.lock import HeldError
-from switokd.session.trial_session import FINISH_PATIENCE_SECONDS, TrialSession, failure_reason
+from switokd.session.trial_session import (
+    FINISH_PATIENCE_SECONDS,
+    TrialSession,
+    failure_reason,
+    open_session,
+)
 from switokd.spec.space import SearchPoint
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.points import epoch_values
@@ -44,6 +50,7 @@ class TrialWorker(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self._session: TrialSession | None = None
+        self._held = ExitStack()
         self._notices = NoticeHandler(logging.WARNING)
         logging.getLogger("switokd").addHandler(self._notices)
         self._take(config)
@@ -117,13 +124,14 @@ class TrialWorker(tune.Trainable):
     def _begin(self) -> TrialSession:
         trial = TrialSpec.model_validate_json(self._config["trial"])
         tracker = TrialTracker(Store(*self._config["store"]), trial, self._config["sampled"])
-        self._session = TrialSession(
+        session = open_session(
             trial,
             runs=Path(self._config["runs"]),
             tracker=tracker,
             threads=self._config["threads"],
             continues=self._config["continues"],
         )
+        self._session = self._held.enter_context(session)
         return self._session
 
     def _wait(self, error: HeldError | SilentStoreError) -> dict[str, Any]:
@@ -148,7 +156,8 @@ class TrialWorker(tune.Trainable):
     def _leave(self, error: BaseException | None = None) -> None:
         session, self._session = self._session, None
         if session is not None:
-            session.__exit__(type(error) if error else None, error, None)
+            # as the end of a `with` block that spans Tune's steps
+            self._held.__exit__(type(error) if error else None, error, None)
             if torch.cuda.is_available():
                 # other workers share the device
                 torch.cuda.empty_cache()
