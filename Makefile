@@ -37,10 +37,11 @@ test: setup ## all tests
 test-fast: setup ## the tests that take less than a few seconds each
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-lint: setup ## style, format and types
+lint: setup ## style, format, types, and who imports whom
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 
 bench: setup ## measure speed, ours against plain alternatives, side by side
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

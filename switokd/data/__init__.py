@@ -11,7 +11,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from switokd.data.source import AUGMENTATIONS, Source, validate_request
+from switokd.data.source import (
+    AUGMENTATIONS,
+    MemorySource,
+    Source,
+    StreamSource,
+    validate_request,
+)
 from switokd.registry import Registry
 from switokd.validation import DataError
 
@@ -97,7 +103,7 @@ def open_pipeline(
         views=views,
         path=path,
     )
-    from switokd.data.batches.pipeline import PipelineOptions, open_source
+    from switokd.data.batches.pipeline import PipelineOptions
 
     options = PipelineOptions(
         batch_size=batch_size,
@@ -110,7 +116,14 @@ def open_pipeline(
         root=data_root(root),
         path=None if path is None else Path(path).expanduser().absolute(),
     )
-    return open_source(source, options)
+    if isinstance(source, MemorySource):
+        from switokd.data.batches.in_memory import InMemoryPipeline
+
+        return InMemoryPipeline(source, options)
+    assert isinstance(source, StreamSource), source
+    from switokd.data.batches.streaming import StreamingPipeline
+
+    return StreamingPipeline(source, options)
 
 
 def __getattr__(name: str) -> object:

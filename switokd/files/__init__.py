@@ -1,0 +1,1 @@
+"""Files: where checkpoints lie, who holds a folder, strict YAML."""

@@ -1,0 +1,1 @@
+"""Trained networks: their weights, where they look, and their export."""

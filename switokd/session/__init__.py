@@ -1,0 +1,1 @@
+"""One trial's life: its state and migrations, checkpoints, continuation and end."""

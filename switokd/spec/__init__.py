@@ -1,0 +1,1 @@
+"""What to train: checked, frozen and identified. No torch here."""

@@ -1,0 +1,1 @@
+"""MLflow: every read in `store`, every write in `tracker`. No torch here."""

@@ -1,0 +1,1 @@
+"""Batches for training: pipelines, augmentation, random draws."""

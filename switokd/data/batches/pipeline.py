@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from switokd.data.batches.random_draws import EpochGenerators
-from switokd.data.source import MemorySource, Source, StreamSource
+from switokd.data.source import Source
 from switokd.validation import DataError
 
 Split = Literal["test", "holdout", "train"]
@@ -121,15 +121,3 @@ class Pipeline(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def open_source(source: Source, options: PipelineOptions) -> Pipeline:
-    """The pipeline that suits a source: whole in memory, or streamed from records."""
-    if isinstance(source, MemorySource):
-        from switokd.data.batches.in_memory import InMemoryPipeline
-
-        return InMemoryPipeline(source, options)
-    assert isinstance(source, StreamSource), source
-    from switokd.data.batches.streaming import StreamingPipeline
-
-    return StreamingPipeline(source, options)

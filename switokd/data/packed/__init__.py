@@ -1,0 +1,1 @@
+"""Images packed as one LMDB: writing, checking, reading."""
