@@ -10,8 +10,11 @@ import json
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import IO, Any
 
 from switokd.validation import SpecError
 
@@ -36,6 +39,27 @@ def _unwritable(path: Path, error: OSError) -> SpecError:
     return SpecError(f"{path}: cannot be written ({error.strerror}); all output goes there")
 
 
+def hold(file: IO[Any], *, wait: bool = False) -> bool:
+    """Hold an open file's lock until it is closed or the process ends; False where another does.
+
+    With `wait` there is always an end to that: the kernel lets go when a holder dies.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait until no other process is in the block of the same path. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        hold(file, wait=True)
+        yield
+
+
 class FileLock:
     """An exclusive lock on a file, let go of when the process ends, however it ends."""
 
@@ -46,12 +70,10 @@ class FileLock:
             self._file = path.open("a+", encoding="utf-8")
         except OSError as error:
             raise _unwritable(path, error) from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not hold(self._file):
             message = f"{what} is at work already: {self._holder()} (lock: {path})"
             self._file.close()
-            raise HeldError(message) from None
+            raise HeldError(message)
         self._file.seek(0)
         self._file.truncate()
         json.dump({"pid": os.getpid(), "host": socket.gethostname()}, self._file)

@@ -15,15 +15,12 @@ that gets its name when whole, and checked against its checksums whenever it is 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +29,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from switokd.data.source import ImageArrays, MemorySource
+from switokd.files.lock import one_at_a_time
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +54,7 @@ def load_arrays(source: MemorySource, root: Path, image_size: int) -> ImageArray
         return arrays
     fresh: ImageArrays | None = None
     try:
-        with _exclusive(root / FOLDER / f"{source.name}.lock"):
+        with one_at_a_time(root / FOLDER / f"{source.name}.lock"):
             arrays = _open_copy(copy)  # another process may have made it meanwhile
             if arrays is None:
                 fresh = resized(source.load(root), image_size)
@@ -149,12 +147,3 @@ def _remove_others(folder: Path, prefix: str) -> None:
     """Remove copies of files that are no longer there (who has one mapped keeps its pages)."""
     for stale in folder.glob(f"{prefix}*"):
         shutil.rmtree(stale, ignore_errors=True)
-
-
-@contextmanager
-def _exclusive(lock: Path) -> Iterator[None]:
-    """One process at a time; the others wait. The kernel lets go when a holder dies."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ import lmdb
 
 from switokd.data.images.folder import FolderListing
 from switokd.data.packed.lmdb_format import PROGRESS
+from switokd.files.lock import hold
 from switokd.validation import DataError
 
 COMMIT_BYTES = 16 << 20
@@ -62,10 +62,8 @@ def locked_partial(out: Path) -> Iterator[Path]:
     """
     partial = out.with_name(f"{out.name}.partial")
     with partial.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"{partial}: another process is packing it; wait for it") from error
+        if not hold(file):
+            raise DataError(f"{partial}: another process is packing it; wait for it")
         if not _is_still(file.fileno(), partial):
             raise DataError(f"{out}: another process has just packed it; run the command again")
         yield partial
