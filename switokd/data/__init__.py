@@ -73,6 +73,7 @@ def open_pipeline(
     batch_size: int,
     seed: int,
     holdout: float = 0.0,
+    train_images: int | None = None,
     image_size: int | None = None,
     augmentation: str = "default",
     views: int = 1,
@@ -84,6 +85,8 @@ def open_pipeline(
     """Open a data set for training: batches are made on `device`, every draw comes from `seed`.
 
     `holdout`: share of the training images set aside, the same ones for every seed.
+    `train_images`: so many of the others train, as many of every class, the same ones for every
+    seed; None for all.
     `image_size`: pixels; None keeps the set's own. `views`: independently augmented copies of each
     batch (KDCL), made from one read. `path`: a user's own folder or LMDB (image_folder, imagenet).
     `stand_in`: a few random images of the set's shape and classes in its place, to try things out.
@@ -109,6 +112,7 @@ def open_pipeline(
         batch_size=batch_size,
         seed=seed,
         holdout=holdout,
+        train_images=train_images,
         image_size=image_size or source.image_size,
         augmentation=source.augmentation if augmentation == "default" else augmentation,
         views=views,

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, Strict, model_validator
 
 from switokd.models import INITIALIZATIONS, MODELS
 from switokd.registry import Registry
+from switokd.spec.identity import AddedLater
 from switokd.validation import FieldError, Finite, Frozen, Text, Whole
 
 OPTIMIZERS = Registry(
@@ -50,7 +51,11 @@ class NetworkSpec(Optimization):
 
 
 class Recipe(Frozen):
-    """How a cohort is trained: everything its networks share."""
+    """How a cohort is trained: everything its networks share.
+
+    `train_images`: so many images of the training set, as many of every class, the same ones for
+    every seed; None for all. A hold-out is set aside first.
+    """
 
     epochs: Annotated[Whole, Field(ge=1, le=1_000_000)]
     batch_size: Annotated[Whole, Field(ge=2, le=1_000_000)] = 128
@@ -64,6 +69,7 @@ class Recipe(Frozen):
     image_size: Annotated[Whole, Field(ge=4, le=4096)] | None = None
     augmentation: Literal["default", "none", "crop", "crop_flip"] = "default"
     patience: Annotated[Whole, Field(ge=1)] | None = None
+    train_images: Annotated[Annotated[Whole, Field(ge=2)] | None, AddedLater(None)] = None
 
     @model_validator(mode="after")
     def _patience_only_with_a_holdout(self) -> Recipe:

@@ -105,6 +105,7 @@ def open_data(trial: TrialSpec, device: torch.device | str = "cpu", views: int =
         batch_size=trial.recipe.batch_size,
         seed=trial.seed,
         holdout=trial.recipe.holdout,
+        train_images=trial.recipe.train_images,
         image_size=trial.recipe.image_size,
         augmentation=trial.recipe.augmentation,
         views=views,

@@ -84,6 +84,7 @@ def memory_pipeline(
         "batch_size": 4,
         "seed": 0,
         "holdout": 0.0,
+        "train_images": None,
         "image_size": size,
         "augmentation": "crop_flip",
         "views": 1,

@@ -224,6 +224,17 @@ def test_a_single_store_is_split_the_same_way_always(
         assert _multiset(list(second.evaluation("holdout"))) == held_out
 
 
+def test_few_images_of_a_folder_train(splits: Path, open_images: OpenPipeline) -> None:
+    pipeline = open_images(splits, augmentation="none", holdout=0.2, train_images=9)
+    labels = torch.cat([batch.labels for batch in pipeline.train_epoch()])
+    assert pipeline.train_size == len(labels) == 9
+    counts = torch.bincount(labels)
+    assert counts.max() - counts.min() <= 1
+    trained = _multiset(list(pipeline.evaluation("train")))
+    assert len(trained) == 9
+    assert not set(trained) & set(_multiset(list(pipeline.evaluation("holdout"))))
+
+
 def test_splits_with_other_classes_are_refused(splits: Path, open_images: OpenPipeline) -> None:
     (splits / "val" / "class1").rename(splits / "val" / "class7")
     with pytest.raises(DataError, match=r"differ.*\['class1'\].*\['class7'\]"):

@@ -135,6 +135,21 @@ def test_the_hold_out_never_trains(memory_pipeline: MakePipeline) -> None:
     assert _identities(list(other_seed.evaluation("holdout"))) == held_out
 
 
+def test_few_images_train_the_same_ones_for_every_seed(memory_pipeline: MakePipeline) -> None:
+    few = {"train_images": 10, "holdout": 0.4, "augmentation": "none"}
+    pipelines = [memory_pipeline(LABELS, seed=seed, **few) for seed in (0, 1)]
+    first, second = ([*pipeline.train_epoch()] for pipeline in pipelines)
+    chosen = sorted(_identities(first))
+    assert chosen == sorted(_identities(second))
+    assert [number % 5 for number in chosen].count(0) == 2
+    assert len(set(chosen)) == pipelines[0].train_size == 10
+    assert not set(chosen) & set(_identities(list(pipelines[0].evaluation("holdout"))))
+    assert pipelines[0].evaluation_size("holdout") == 20
+    assert pipelines[0].evaluation_size("test") == 50
+    with pytest.raises(DataError, match="train_images 31: only 30"):
+        memory_pipeline(LABELS, holdout=0.4, train_images=31)
+
+
 def test_evaluation_is_fixed_and_not_augmented(memory_pipeline: MakePipeline) -> None:
     pipeline = memory_pipeline(np.arange(1100) % 5, augmentation="crop_flip", holdout=0.0)
     first, second = (list(pipeline.evaluation("test")) for _ in range(2))

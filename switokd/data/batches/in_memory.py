@@ -16,7 +16,7 @@ from switokd.data.batches.augment import EpochDraws, Normalizer, crop_flip, draw
 from switokd.data.batches.pipeline import Batch, Pipeline, PipelineOptions, Split
 from switokd.data.batches.shared_cache import load_arrays
 from switokd.data.source import MemorySource
-from switokd.data.splits import stratified_split
+from switokd.data.splits import balanced_subset, stratified_split
 from switokd.validation import DataError
 
 EVALUATION_BATCH = 512
@@ -29,6 +29,9 @@ class InMemoryPipeline(Pipeline):
         arrays = load_arrays(source, options.root, options.image_size)
         super().__init__(source, options, arrays.class_names)
         train_index, holdout_index = stratified_split(arrays.train_labels, options.holdout)
+        if options.train_images is not None:
+            count = options.train_images
+            train_index = balanced_subset(arrays.train_labels, train_index, count)
         if len(train_index) < 2 <= options.batch_size:
             raise DataError(f"{source.name}: {len(train_index)} training image, need at least 2")
         self._train_index = self._to_device(train_index)

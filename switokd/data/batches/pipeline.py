@@ -34,6 +34,7 @@ class PipelineOptions:
     batch_size: int
     seed: int
     holdout: float
+    train_images: int | None
     image_size: int
     augmentation: str
     views: int

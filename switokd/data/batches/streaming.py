@@ -31,7 +31,7 @@ from switokd.data.batches.resized_crop import (
 from switokd.data.images.decode import decode_rgb, decode_rgb_on_gpu
 from switokd.data.images.records import Records
 from switokd.data.source import StreamSource
-from switokd.data.splits import stratified_split
+from switokd.data.splits import balanced_subset, stratified_split
 from switokd.validation import DataError
 
 EVALUATION_BATCH = 256
@@ -70,7 +70,10 @@ class StreamingPipeline(Pipeline):
     def _open(self, source: StreamSource, options: PipelineOptions) -> None:
         splits = self._splits
         super().__init__(source, options, splits.train.class_names)
-        kept, aside = stratified_split(splits.train.labels[splits.train_index], options.holdout)
+        labels = splits.train.labels[splits.train_index]
+        kept, aside = stratified_split(labels, options.holdout)
+        if options.train_images is not None:
+            kept = balanced_subset(labels, kept, options.train_images)
         self._train_index = splits.train_index[kept]
         if len(self._train_index) < 2 <= options.batch_size:
             raise DataError(f"{source.name}: {len(self._train_index)} training image, need 2")
