@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from dashboards.analysis.comparison import comparison_frame
-from dashboards.reports.tables import comparison_csv
-from dashboards.store.runs import Store
+from dashboards.reports.csv_table import comparison_csv
+from dashboards.store.runs import RunFrames
 from switokd.models import MODELS
 from switokd.session.trial_session import TrialSession, checkpoint_folder
 from switokd.spec.experiment import load_experiment
@@ -99,7 +99,7 @@ def make_store(folder: Path) -> dict[str, Any]:
     """Finished runs of a whole experiment, and one whose driver was killed in mid-epoch."""
     experiment = cases.tracked()
     uri = f"sqlite:///{folder}/mlflow.db"
-    store = tracking.open_store(experiment.name, uri, folder)
+    store = tracking.open_experiment(experiment.name, uri, folder)
     store = tracking.open_sweep(store, experiment.name)
     *finished, killed = experiment.trials
     for trial in finished:
@@ -124,7 +124,7 @@ def make_store(folder: Path) -> dict[str, Any]:
     folder_of_killed = checkpoint_folder(killed, folder)
     newest = folder_of_killed.names()[0]
     shutil.copy(folder_of_killed._folder.path / newest, target / newest)
-    frame = comparison_frame(Store(uri).trials(experiment.name))
+    frame = comparison_frame(RunFrames(uri).trials(experiment.name))
     cases.COMPARISON.write_text(comparison_csv(frame))
     return {"killed": killed.trial_id, **finish(killed, folder)}
 
