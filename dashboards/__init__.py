@@ -1,5 +1,6 @@
 """What the trials left in MLflow, as tables, figures and pages.
 
-Data flows one way: store -> `runs` (the only reader of MLflow) -> `statistics` -> `comparison`,
-`figures` -> terminal, report or page. Everything after `runs` is a pure function of DataFrames.
+Data flows one way: `switokd.tracking.store` -> `store` -> `analysis` -> `figures` -> `reports`, the
+terminal and `pages`. Everything after `store` is a pure function of DataFrames; imports go
+`analysis` < `store`, `figures` < `reports` < `pages`.
 """

@@ -65,6 +65,8 @@ TIMELINE_FILE = "timeline.parquet"
 SPEC_FILE = "spec.yaml"
 WEIGHTS_FOLDER = "weights"
 EXPLAIN_FOLDER = "explain"
+HEAT_MAPS_FILE = "heat_maps.npz"
+AGREEMENT_FILE = "agreement.json"
 MODELS_FOLDER = "models"
 
 

@@ -16,9 +16,7 @@ from switokd.spec.candidates import Candidate
 from switokd.spec.experiment import Experiment
 from switokd.spec.space import SearchPoint
 from switokd.spec.trial import TrialSpec
-from switokd.tracking import tracker as tracking
-from switokd.tracking.retry import answering
-from switokd.tracking.tracker import Store
+from switokd.tracking.store import TrackedExperiment, TrackingStore
 from switokd.validation import FieldError
 
 
@@ -53,9 +51,9 @@ class Plan:
         return len(self.trials) + self.to_choose
 
 
-def make_plan(experiment: Experiment, store: Store | None) -> Plan:
+def make_plan(experiment: Experiment, store: TrackedExperiment | None) -> Plan:
     """What the store, where there is one, says of an experiment. Raises TrackingError."""
-    runs = tracking.find_runs(store) if store else {}
+    runs = store.trial_runs() if store else {}
     search = experiment.search
     candidates = dict(experiment.points) if search.draws else {}
     trials = {trial.trial_id: trial for trial in experiment.trials}
@@ -76,14 +74,14 @@ def make_plan(experiment: Experiment, store: Store | None) -> Plan:
     return Plan(tuple(trials.values()), candidates, values, to_choose, run_ids, continues)
 
 
-def finished_histories(plan: Plan, store: Store, metric: str) -> list[list[tuple[int, float]]]:
+def finished_histories(
+    plan: Plan, store: TrackedExperiment, metric: str
+) -> list[list[tuple[int, float]]]:
     """The (epoch, value) pairs of each finished trial. Raises TrackingError."""
-    histories = []
-    with answering(store.uri):
-        for run_id in plan.run_ids.values():
-            points = tracking.client(store.uri).get_metric_history(run_id, metric)
-            histories.append(sorted((point.step, point.value) for point in points))
-    return histories
+    histories: dict[str, list[tuple[int, float]]] = {key: [] for key in plan.run_ids.values()}
+    for run_id, _, epoch, value, _ in TrackingStore(store.uri).histories(histories, [metric]):
+        histories[run_id].append((epoch, value))
+    return [sorted(history) for history in histories.values()]
 
 
 def tracked_candidates(experiment: Experiment, runs: dict[str, Any]) -> dict[str, Candidate]:

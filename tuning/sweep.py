@@ -22,9 +22,9 @@ from switokd.session.trial_session import checkpoint_folder, trial_folder
 from switokd.spec.experiment import Experiment
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
-from switokd.tracking.address import update_statistics
-from switokd.tracking.retry import TrackingError, insist
-from switokd.tracking.tracker import Store
+from switokd.tracking.address import is_local, update_statistics
+from switokd.tracking.retry import TrackingError, retry_until
+from switokd.tracking.store import TrackedExperiment
 from switokd.training.build import open_data
 from switokd.validation import SpecError
 from tuning.cost.estimate import kept_estimate, truth_line
@@ -54,7 +54,7 @@ def sweep(
     runs = writable(runs)
     folder = runs / experiment.name
     with FileLock(folder / "sweep.lock", f"a sweep of {experiment.name!r}"):
-        store = tracking.open_store(experiment.name, runs=runs)
+        store = tracking.open_experiment(experiment.name, runs=runs)
         plan = make_plan(experiment, store)
         if fresh:
             # nothing is discarded for a sweep that could not run
@@ -107,7 +107,7 @@ def tuned_on_the_test_set(experiment: Experiment) -> bool:
 
 
 def _train(
-    experiment: Experiment, plan: Plan, store: Store, runs: Path, console: Console
+    experiment: Experiment, plan: Plan, store: TrackedExperiment, runs: Path, console: Console
 ) -> dict[str, str]:
     """Train what is missing within the sweep's run, which ends as its trials do."""
     failures: dict[str, str] = {}
@@ -137,7 +137,7 @@ def _train(
 
 
 def _schedule(
-    experiment: Experiment, plan: Plan, store: Store, runs: Path, console: Console
+    experiment: Experiment, plan: Plan, store: TrackedExperiment, runs: Path, console: Console
 ) -> dict[str, str]:
     # Ray takes a second to import, which a sweep with nothing to do need not spend
     from tuning.cost.gpu_share import settled
@@ -147,7 +147,7 @@ def _schedule(
     missing, to_train = plan.missing, plan.total - len(plan.values)
     estimated = kept_estimate(runs / experiment.name, plan)
     with ray_session() as machines:
-        if machines.nodes > 1 and tracking.is_local(store.uri):
+        if machines.nodes > 1 and is_local(store.uri):
             raise SpecError(
                 f"the cluster has {machines.nodes} nodes, and {store.uri} is a file of this one: "
                 "set MLFLOW_TRACKING_URI to a server that all nodes reach"
@@ -180,7 +180,11 @@ def _schedule(
 
 
 def guided_work(
-    experiment: Experiment, plan: Plan, store: Store, runs: Path, progress: SweepProgress
+    experiment: Experiment,
+    plan: Plan,
+    store: TrackedExperiment,
+    runs: Path,
+    progress: SweepProgress,
 ) -> Work:
     """The work of a sweep, with the scheduler and the searcher that its search asks for."""
     from tuning.schedulers.stopping import stopping_scheduler
@@ -232,7 +236,7 @@ def check_data(trials: Sequence[TrialSpec]) -> None:
             raise SpecError(f"resources.storage: {storage} cannot be read: {reason}") from None
 
 
-def discard(trials: Sequence[TrialSpec], store: Store, runs: Path) -> None:
+def discard(trials: Sequence[TrialSpec], store: TrackedExperiment, runs: Path) -> None:
     """Forget trials: their runs are deleted restorably, their checkpoints for good.
 
     Raises HeldError where a process trains one of them.
@@ -241,7 +245,7 @@ def discard(trials: Sequence[TrialSpec], store: Store, runs: Path) -> None:
     for folder in folders:
         if _held(folder, DYING_SECONDS):
             FileLock(folder / "lock", f"trial {folder.name}").release()
-    found = tracking.find_runs(store)
+    found = store.trial_runs()
     ids = {trial.trial_id for trial in trials}
     try:
         # before the runs: a run whose trial begins again is better than a checkpoint without a run
@@ -258,7 +262,7 @@ def discard(trials: Sequence[TrialSpec], store: Store, runs: Path) -> None:
 
 
 def close_abandoned(
-    store: Store, runs: Path, experiment: str, failures: Mapping[str, str] | None = None
+    store: TrackedExperiment, runs: Path, experiment: str, failures: Mapping[str, str] | None = None
 ) -> None:
     """End the runs that are RUNNING though no process trains their trial.
 
@@ -268,7 +272,7 @@ def close_abandoned(
     patience = 0.0 if failures is None else DYING_SECONDS
 
     def close() -> None:
-        for trial_id, run in tracking.find_runs(store).items():
+        for trial_id, run in store.trial_runs().items():
             if run.info.status != "RUNNING":
                 continue
             if not _held(trial_folder(runs, experiment, trial_id), patience):
@@ -276,12 +280,12 @@ def close_abandoned(
                 status = "FAILED" if reason else "KILLED"
                 tracking.end_run(store, run.info.run_id, status, reason)
 
-    insist(close, store.uri, time.monotonic() + STORE_PATIENCE_SECONDS)
+    retry_until(time.monotonic() + STORE_PATIENCE_SECONDS, close, store.uri)
 
 
-def _end(store: Store, run_id: str, status: str) -> None:
+def _end(store: TrackedExperiment, run_id: str, status: str) -> None:
     deadline = time.monotonic() + STORE_PATIENCE_SECONDS
-    insist(lambda: tracking.end_run(store, run_id, status), store.uri, deadline)
+    retry_until(deadline, lambda: tracking.end_run(store, run_id, status), store.uri)
 
 
 def _held(folder: Path, patience_seconds: float) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from dashboards.analysis.grouping import columns_of, finished, networks
+from dashboards.analysis.columns import TAGS, columns_of
+from dashboards.analysis.grouping import finished, networks
 from dashboards.analysis.published import with_published
 from dashboards.analysis.significance import Difference, Summary, difference, holm, summarise
 from switokd import names
@@ -28,7 +29,7 @@ STATUS_NOTES = {
     "FAILED": "failed",
     "KILLED": "stopped",
 }
-VERSIONS = f"tags.{names.VERSION_PREFIX}"
+VERSIONS = TAGS + names.VERSION_PREFIX
 
 GROUP_COLUMNS = [
     *("group", "dataset", "topology", "pair", "method", "variant", "temperature", "axes"),

@@ -12,10 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dashboards.analysis.grouping import networks
-from dashboards.figures.theme import trial_name
+from dashboards.analysis.labels import trial_name
 
-ARRAYS_FILE = "heat_maps.npz"
-NUMBERS_FILE = "agreement.json"
 # of two unrelated maps: 0.2 * 0.2 of the pixels lie in both peaks, 0.36 in either
 UNRELATED_OVERLAP = 0.11
 
@@ -128,7 +126,7 @@ def same_images(one: HeatMaps, other: HeatMaps) -> bool:
 
 
 def read_numbers(content: bytes) -> dict[str, float]:
-    """What `agreement.json` holds, numbers only."""
+    """What `names.AGREEMENT_FILE` holds, numbers only."""
     found = json.loads(content)
     if not isinstance(found, dict):
         return {}

@@ -1,6 +1,7 @@
 """Which trials belong together: one group per resolved trial less its seed.
 
-Takes the frame of `runs.Store.trials`; gives finished trials with their group, and their networks.
+Takes the frame of `store.runs.RunFrames.trials`; gives finished trials with their group, and their
+networks.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 import re
 
 import pandas as pd
+
+from dashboards.analysis.columns import PARAMS, column_of, columns_of, metric_column
+from switokd import names
 
 NETWORK_PARAM = re.compile(r"params\.([TS]\d+)\.(\w+)")
 NETWORK_COLUMNS = [
@@ -40,12 +44,12 @@ def grouped(trials: pd.DataFrame) -> pd.DataFrame:
     A parameter is such an axis where it takes several values in one data set, a network's own
     setting (`S1.learning_rate`) where it does in one pair.
     """
-    parameters = [column for column in columns_of(trials, "params.") if column != "params.seed"]
+    parameters = [column for column in columns_of(trials, PARAMS) if column != "params.seed"]
     known = trials[parameters].fillna("")
     group = known.groupby(parameters, sort=False).ngroup() if parameters else 0
     axes = pd.Series("", index=trials.index)
     for column in parameters:
-        name = column.removeprefix("params.")
+        name = column.removeprefix(PARAMS)
         if name in ("dataset", "method", "temperature") or name.startswith("method."):
             continue
         network = NETWORK_PARAM.fullmatch(column)
@@ -68,7 +72,7 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
     trials = grouped(finished(trials))
     if trials.empty:
         return pd.DataFrame(columns=NETWORK_COLUMNS)
-    parameters = columns_of(trials, "params.")
+    parameters = columns_of(trials, PARAMS)
     shared = [
         column
         for column in parameters
@@ -77,17 +81,18 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
         and column not in ("params.method", "params.seed", "params.temperature")
     ]
     recipe = joined(trials, shared)
-    names = sorted({match.group(1) for match in map(NETWORK_PARAM.fullmatch, parameters) if match})
+    found = map(NETWORK_PARAM.fullmatch, parameters)
+    network_names = sorted({match.group(1) for match in found if match})
     settings = {
         name: joined(trials, columns_of(trials, f"params.{name}."), f"params.{name}.")
-        for name in names
+        for name in network_names
     }
     cohort = recipe.copy()
     for name, own in settings.items():
         cohort += f"|{name}:" + own
-    shares = columns_of(trials, "metrics.expert_share/")
+    shares = columns_of(trials, metric_column(names.EXPERT_SHARE, ""))
     parts = []
-    for name in names:
+    for name in network_names:
         rows = trials[trials[f"params.{name}.model"].notna()]
         tested, scores = scores_of(rows, name)
         links = [column for column in shares if name in column.rpartition("/")[2].split("-")]
@@ -100,7 +105,7 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
             measured_on=tested,
             best=scores["best"],
             last=scores["last"],
-            train_seconds=column_of(rows, "metrics.train_seconds"),
+            train_seconds=column_of(rows, metric_column(names.TRAIN_SECONDS)),
             expert_share=rows[links].mean(axis=1) if links else float("nan"),
         )
         parts.append(part[NETWORK_COLUMNS])
@@ -109,11 +114,11 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
 
 def scores_of(rows: pd.DataFrame, network: str) -> tuple[pd.Series, pd.DataFrame]:
     """How the scores were taken, and top-1 in percent of the best and the last epoch."""
-    test_last = column_of(rows, f"metrics.test_top1/{network}")
-    test_best = column_of(rows, f"metrics.test_top1_best/{network}")
+    test_last = column_of(rows, metric_column(names.TEST_TOP1, network))
+    test_best = column_of(rows, metric_column(names.TEST_TOP1_BEST, network))
     tested = test_last.notna()
-    best = test_best.where(tested, column_of(rows, f"metrics.best_val_top1/{network}"))
-    last = test_last.where(tested, column_of(rows, f"metrics.last_val_top1/{network}"))
+    best = test_best.where(tested, column_of(rows, metric_column(names.BEST_VAL_TOP1, network)))
+    last = test_last.where(tested, column_of(rows, metric_column(names.LAST_VAL_TOP1, network)))
     held_out = pd.to_numeric(column_of(rows, "params.recipe.holdout")).fillna(0) > 0
     measured_on = pd.Series("test set", index=rows.index)
     measured_on = measured_on.mask(held_out, "hold-out").mask(
@@ -122,18 +127,7 @@ def scores_of(rows: pd.DataFrame, network: str) -> tuple[pd.Series, pd.DataFrame
     return measured_on, pd.DataFrame({"best": best, "last": last})
 
 
-def columns_of(frame: pd.DataFrame, prefix: str) -> list[str]:
-    return [str(column) for column in frame.columns if str(column).startswith(prefix)]
-
-
-def column_of(frame: pd.DataFrame, column: str) -> pd.Series:
-    """The column, or one of NaN where no run has it."""
-    if column in frame:
-        return frame[column]
-    return pd.Series(float("nan"), index=frame.index)
-
-
-def joined(trials: pd.DataFrame, columns: list[str], prefix: str = "params.") -> pd.Series:
+def joined(trials: pd.DataFrame, columns: list[str], prefix: str = PARAMS) -> pd.Series:
     """One text per trial of what the columns hold; equal texts mean equal settings."""
     text = pd.Series("", index=trials.index)
     for column in sorted(columns):

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pandas as pd
 
 from dashboards.analysis.grouping import networks
+from switokd.tracking.address import is_server
 
 # where `make ui` shows a store that has no server of its own
 LOCAL_UI = "http://127.0.0.1:5000"
@@ -93,7 +94,7 @@ def run_table(trials: pd.DataFrame, ui: str) -> pd.DataFrame:
 
 def ui_address(uri: str) -> str:
     """Where MLflow's UI shows the store: the server itself, else where `make ui` would."""
-    return uri.rstrip("/") if urlsplit(uri).scheme in ("http", "https") else LOCAL_UI
+    return uri.rstrip("/") if is_server(uri) else LOCAL_UI
 
 
 def run_url(ui: str, experiment_id: str, run_id: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from dashboards.analysis.grouping import column_of
-from dashboards.figures.theme import trial_name
+from dashboards.analysis.columns import TAGS, column_of
+from dashboards.analysis.labels import trial_name
 from switokd import names
 
+STUDENT_TOP1 = names.metric(names.VAL_TOP1, "S1")
 COLUMNS = [
     *("trial", "seed", "epoch", "epochs", "progress", "S1 top-1", "elapsed_seconds"),
     *("left_seconds", "silent_seconds"),
@@ -19,7 +20,7 @@ def progress_table(
 ) -> pd.DataFrame:
     """One row per running trial: see COLUMNS; progress from 0 to 1, top-1 in percent.
 
-    `histories` holds the running trials' `val_top1/...` points. The time left comes from the pace
+    `histories` holds the running trials' points of STUDENT_TOP1. The time left comes from the pace
     of the epochs so far, and is unknown before the second.
     """
     running = trials[trials["status"] == "RUNNING"]
@@ -27,7 +28,7 @@ def progress_table(
     for _, trial in running.iterrows():
         epochs = int(pd.to_numeric(trial["params.recipe.epochs"]))
         points = histories[histories["run_id"] == trial["run_id"]]
-        student = points[points["metric"] == "val_top1/S1"].sort_values("step")
+        student = points[points["metric"] == STUDENT_TOP1].sort_values("step")
         epoch = 0 if student.empty else int(student["step"].iloc[-1])
         news = trial["start_time"] if student.empty else student["time"].iloc[-1]
         record = {
@@ -58,7 +59,7 @@ def seconds_left(student: pd.DataFrame, epochs: int, now: pd.Timestamp) -> float
 def failures(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per failed trial, with the reason that it left."""
     failed = trials[trials["status"] == "FAILED"]
-    reasons = column_of(failed, f"tags.{names.FAILURE}").fillna("no reason was left")
+    reasons = column_of(failed, TAGS + names.FAILURE).fillna("no reason was left")
     labels = [f"{trial['pair']} {trial_name(trial)}" for _, trial in failed.iterrows()]
     return pd.DataFrame(
         {

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from dashboards.analysis.grouping import columns_of, finished, networks
+from dashboards.analysis.columns import PARAMS, columns_of
+from dashboards.analysis.grouping import finished, networks
 from dashboards.analysis.significance import summarise
 
 POINT_COLUMNS = ["x", "method", "line", "mean", "low", "high", "seeds"]
@@ -18,8 +19,8 @@ def student_rows(trials: pd.DataFrame) -> pd.DataFrame:
     rows = rows[(rows["role"] == "student") & (rows["topology"] != "single")]
     parameters = finished(trials).set_index("run_id")
     columns = {
-        column.removeprefix("params."): parameters[column].reindex(rows["run_id"]).to_numpy()
-        for column in columns_of(parameters, "params.")
+        column.removeprefix(PARAMS): parameters[column].reindex(rows["run_id"]).to_numpy()
+        for column in columns_of(parameters, PARAMS)
         if column not in ("params.temperature", "params.dataset", "params.method", "params.seed")
     }
     return rows.reset_index(drop=True).assign(**columns)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import pandas as pd
 
-QUANTITIES = ("gap", "threshold", "expert")
+from dashboards.analysis.columns import metric_column
+from switokd import names
+
+QUANTITIES = names.TIMELINE
 POINT_COLUMNS = ["run_id", "link", "step", *QUANTITIES]
 
 
 def links_of(trials: pd.DataFrame) -> list[str]:
     """The links that any of the trials has, `T1-S1` first."""
-    prefix = "metrics.gap/"
+    prefix = metric_column(names.GAP, "")
     has = trials.columns[trials.notna().any()] if len(trials) else trials.columns
     return sorted(str(name).removeprefix(prefix) for name in has if str(name).startswith(prefix))
 
@@ -83,7 +86,8 @@ def accuracy_points(
 
     `steps` gives a run's last step by run id; an epoch's place is its last step.
     """
-    rows = histories[histories["metric"].str.startswith("val_top1/")]
+    prefix = names.metric(names.VAL_TOP1, "")
+    rows = histories[histories["metric"].str.startswith(prefix)]
     epochs = pd.to_numeric(trials.set_index("run_id")["params.recipe.epochs"])
     reached = rows.groupby("run_id")["step"].max()
     running = trials.set_index("run_id")["status"] == "RUNNING"
@@ -93,7 +97,7 @@ def accuracy_points(
     return pd.DataFrame(
         {
             "run_id": rows["run_id"],
-            "network": rows["metric"].str.removeprefix("val_top1/"),
+            "network": rows["metric"].str.removeprefix(prefix),
             "epoch": rows["step"],
             "step": rows["step"] * per_epoch,
             "value": rows["value"],

@@ -1,0 +1,1 @@
+"""Numbers turned into plots: Plotly, matplotlib and HTML grids in one theme."""

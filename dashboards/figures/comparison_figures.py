@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboards.analysis.labels import trial_name
 from dashboards.figures.theme import (
     DASHES,
     SEQUENTIAL,
@@ -15,7 +16,6 @@ from dashboards.figures.theme import (
     laid_out,
     method_colour,
     nothing_to_show,
-    trial_name,
 )
 
 # of the axis, between the intervals of neighbouring lines

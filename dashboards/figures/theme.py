@@ -1,10 +1,9 @@
-"""Colours, names and layout that every figure shares."""
+"""Colours and layout that every figure shares."""
 
 from __future__ import annotations
 
 import zlib
 
-import pandas as pd
 import plotly.graph_objects as go
 
 # Okabe and Ito's colours, told apart under every common colour blindness; one per method, for good
@@ -47,14 +46,6 @@ def shade(colour: str, rank: int, count: int) -> str:
     towards_white = 0.6 * rank / count
     parts = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
     return "#" + "".join(f"{round(part + (255 - part) * towards_white):02X}" for part in parts)
-
-
-def trial_name(row: pd.Series) -> str:
-    """Variant, temperature where the row has a cohort, and further axes."""
-    parts = [row["variant"]]
-    if row["topology"] != "single":
-        parts.append(f"τ={row['temperature']:g}")
-    return " ".join([*parts, row.get("axes", "")]).strip()
 
 
 def laid_out(figure: go.Figure, title: str = "", height: int = 420) -> go.Figure:

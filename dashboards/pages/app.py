@@ -1,7 +1,7 @@
 """The Streamlit script: navigation, and one place for a store that does not answer.
 
-It lies here and not a folder up because Streamlit puts its script's folder on the path, where
-`dashboards/statistics.py` would hide Python's own, and runs what a folder `pages` beside it holds.
+It lies here and not a folder up because Streamlit takes every file of a folder `pages` beside its
+script for a page of its own.
 """
 
 from __future__ import annotations

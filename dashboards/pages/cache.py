@@ -7,26 +7,25 @@ import time
 import pandas as pd
 import streamlit as st
 
-from dashboards.analysis import comparison, explanations
-from dashboards.analysis import swept_axes as sensitivity
+from dashboards.analysis import comparison, explanations, swept_axes
 from dashboards.store import timeline_source
 from dashboards.store.kept_by_run import KeptByRun
 from dashboards.store.kept_trials import FRESH_SECONDS, KeptTrials, with_news
-from dashboards.store.runs import Store
-from switokd.tracking import tracker as tracking
+from dashboards.store.runs import RunFrames
+from switokd.tracking.address import default_uri
 
 # how old what is read of a running trial may be
 RUNNING_SECONDS = 5
 
 
 @st.cache_resource(show_spinner=False)
-def store(uri: str) -> Store:
-    return Store(uri)
+def store(uri: str) -> RunFrames:
+    return RunFrames(uri)
 
 
-def current_store() -> Store:
+def current_store() -> RunFrames:
     """The store that the environment names. Raises StoreError where it does not answer."""
-    return store(tracking.default_uri())
+    return store(default_uri())
 
 
 def clear() -> None:
@@ -67,7 +66,7 @@ def compared(
 def students(
     _trials: pd.DataFrame, uri: str, read_at: float, experiment: str | None
 ) -> pd.DataFrame:
-    return sensitivity.student_rows(_trials)
+    return swept_axes.student_rows(_trials)
 
 
 @st.cache_resource(show_spinner=False)

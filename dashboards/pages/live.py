@@ -7,10 +7,10 @@ import streamlit as st
 
 from dashboards.analysis.grouping import grouped
 from dashboards.analysis.leaderboard import run_url, ui_address
-from dashboards.analysis.running import failures, progress_table
+from dashboards.analysis.running import STUDENT_TOP1, failures, progress_table
 from dashboards.pages import cache
 from dashboards.pages.selection import select
-from dashboards.reports.tables import duration
+from dashboards.reports.wording import duration
 
 EVERY_SECONDS = 5
 SILENT_SECONDS = 600
@@ -36,7 +36,7 @@ def show(uri: str, experiment: str | None) -> None:
     if running.empty:
         st.info("Nothing is running. This page updates by itself.", icon=":material/bedtime:")
     else:
-        histories = cache.histories(uri, running, ("val_top1/S1",))
+        histories = cache.histories(uri, running, (STUDENT_TOP1,))
         show_progress(progress_table(trials, histories, pd.Timestamp.now(tz="UTC")))
     failed = failures(trials)
     if not failed.empty:

@@ -12,7 +12,9 @@ from dashboards.analysis.comparison import BASELINE, comparison_notes
 from dashboards.analysis.leaderboard import leaderboard, run_table, ui_address
 from dashboards.figures.comparison_figures import interval_figure, pair_matrix
 from dashboards.pages.selection import Selection, select
-from dashboards.reports.tables import comparison_csv, latex_table, legend, p_value
+from dashboards.reports.csv_table import comparison_csv
+from dashboards.reports.latex_table import latex_table
+from dashboards.reports.wording import legend, p_value
 
 SIGNIFICANT = 0.05
 

@@ -6,12 +6,13 @@ import pandas as pd
 import streamlit as st
 
 from dashboards.analysis.grouping import finished, grouped
+from dashboards.analysis.labels import trial_name
 from dashboards.analysis.windows import accuracy_points, averaged, links_of, resampled, step_points
-from dashboards.figures.theme import trial_name
 from dashboards.figures.timeline_figure import LineName, timeline_figure
 from dashboards.pages import cache
 from dashboards.pages.selection import select, simplest_first
-from dashboards.store.runs import MissingArtifactError
+from switokd import names
+from switokd.tracking.store import MissingArtifactError
 
 LINES_AT_FIRST = 3
 # over all lines of a figure: what a browser still pans without a stutter
@@ -47,8 +48,7 @@ def running(trials: pd.DataFrame) -> pd.DataFrame:
 
 def choose_lines(trials: pd.DataFrame, pair: str) -> tuple[pd.DataFrame, bool]:
     """The trials to draw, and whether to average those that differ in the seed alone."""
-    names = pd.Series([trial_name(row) for _, row in trials.iterrows()], index=trials.index)
-    trials = trials.assign(name=names)
+    trials = trials.assign(name=[trial_name(row) for _, row in trials.iterrows()])
     several_seeds = bool((trials.groupby("group").size() > 1).any())
     left, right = st.columns([4, 1], vertical_alignment="bottom")
     over_seeds = right.toggle("Mean over seeds", value=several_seeds, disabled=not several_seeds)
@@ -62,7 +62,8 @@ def choose_lines(trials: pd.DataFrame, pair: str) -> tuple[pd.DataFrame, bool]:
 
 def draw(uri: str, trials: pd.DataFrame, links: tuple[str, ...], over_seeds: bool) -> None:
     networks = sorted({name for link in links for name in link.split("-")})
-    histories = cache.histories(uri, trials, tuple(f"val_top1/{name}" for name in networks))
+    accuracy_keys = tuple(names.metric(names.VAL_TOP1, network) for network in networks)
+    histories = cache.histories(uri, trials, accuracy_keys)
     windows = cache.points(uri, trials, links)
     if windows.empty:
         st.info("These trials have logged no timeline yet.")
@@ -76,16 +77,16 @@ def draw(uri: str, trials: pd.DataFrame, links: tuple[str, ...], over_seeds: boo
         points = single_steps(uri, trials, links, (first, last), limit)
     accuracies = accuracy_points(histories, trials, windows.groupby("run_id")["step"].max())
     accuracies = accuracies[accuracies["step"].between(first, last)]
-    names = {row["run_id"]: LineName(row["name"], row["method"]) for _, row in trials.iterrows()}
+    lines = {row["run_id"]: LineName(row["name"], row["method"]) for _, row in trials.iterrows()}
     if over_seeds:
         groups = trials.set_index("run_id")["group"].astype(str)
         points = averaged(points, groups)
         accuracies = mean_accuracies(accuracies, groups)
-        names = {groups[run_id]: name for run_id, name in names.items()}
+        lines = {groups[run_id]: name for run_id, name in lines.items()}
     if points.empty:
         st.info("No step in this range.")
         return
-    st.plotly_chart(timeline_figure(points, accuracies, names), key="timeline")
+    st.plotly_chart(timeline_figure(points, accuracies, lines), key="timeline")
     st.caption(describe(points, over_seeds))
 
 
@@ -96,7 +97,7 @@ def step_range(last_step: int) -> tuple[int, int]:
         "Training steps",
         *whole,
         whole,
-        help="A part of the run is read step by step from its timeline.parquet.",
+        help=f"A part of the run is read step by step from its {names.TIMELINE_FILE}.",
         key=f"steps of {last_step}",
     )
     return int(first), int(last)

@@ -9,8 +9,6 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.analysis.explanations import (
-    ARRAYS_FILE,
-    NUMBERS_FILE,
     UNRELATED_OVERLAP,
     HeatMaps,
     Pictures,
@@ -20,9 +18,9 @@ from dashboards.analysis.explanations import (
     row_maps,
 )
 from dashboards.analysis.grouping import finished, grouped
+from dashboards.analysis.labels import trial_name
 from dashboards.figures.heat_maps import MOST_SCENES, surface_grid
 from dashboards.figures.overlay_grid import overlay_grid
-from dashboards.figures.theme import trial_name
 from dashboards.pages import cache
 from dashboards.pages.selection import select, simplest_first
 from switokd import names
@@ -75,7 +73,7 @@ def show_rows(
     of_pair: pd.DataFrame,
 ) -> None:
     """The figure of the pair: the same images, one row per method."""
-    arrays = f"{names.EXPLAIN_FOLDER}/{ARRAYS_FILE}"
+    arrays = f"{names.EXPLAIN_FOLDER}/{names.HEAT_MAPS_FILE}"
     known = {
         run_id: cache.heat_maps(uri, run_id, arrays)
         for run_id, paths in explained.items()
@@ -118,22 +116,22 @@ def show_surfaces(
     drawn: dict[str, dict[str, Pictures]],
     models: Mapping[str, str],
 ) -> None:
-    names = [f"image {at + 1}, class {label}" for at, label in enumerate(shown.classes)]
-    at = names.index(place.selectbox("Image", names))
+    titles = [f"image {at + 1}, class {label}" for at, label in enumerate(shown.classes)]
+    at = titles.index(place.selectbox("Image", titles))
     most = max(1, MOST_SCENES // len(models))
     grid = {
         name: [maps[network][at] if network in maps else None for network in models]
         for name, maps in list(drawn.items())[:most]
     }
-    titles = [f"{network} {model}" for network, model in models.items()]
-    st.plotly_chart(surface_grid(grid, titles), key="surfaces")
+    columns = [f"{network} {model}" for network, model in models.items()]
+    st.plotly_chart(surface_grid(grid, columns), key="surfaces")
     if len(drawn) > most:
         st.caption(f"The first {most} of {len(drawn)} rows: a browser draws no more at once.")
 
 
 def show_agreement(uri: str, of_pair: pd.DataFrame) -> None:
     """The numbers over the whole test set, of every seed that was explained."""
-    path = f"{names.EXPLAIN_FOLDER}/{NUMBERS_FILE}"
+    path = f"{names.EXPLAIN_FOLDER}/{names.AGREEMENT_FILE}"
     numbers = {
         run_id: cache.agreement(uri, run_id, path)
         for run_id in of_pair["run_id"].astype(str)

@@ -1,0 +1,1 @@
+"""The comparison for reading elsewhere: the terminal, CSV, LaTeX and one HTML file."""

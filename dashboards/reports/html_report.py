@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from dashboards.analysis.comparison import BASELINE, comparison_frame, comparison_notes
 from dashboards.analysis.grouping import finished, grouped
+from dashboards.analysis.labels import trial_name
 from dashboards.analysis.leaderboard import leaderboard, ui_address
 from dashboards.analysis.swept_axes import sensitivity_points, student_rows, swept_keys
 from dashboards.analysis.windows import (
@@ -21,11 +22,12 @@ from dashboards.analysis.windows import (
     window_points,
 )
 from dashboards.figures.comparison_figures import interval_figure, pair_matrix, sensitivity_figure
-from dashboards.figures.theme import trial_name
 from dashboards.figures.timeline_figure import LineName, timeline_figure
-from dashboards.reports.tables import latex_table, legend
-from dashboards.store.runs import Store
+from dashboards.reports.latex_table import latex_table
+from dashboards.reports.wording import legend
+from dashboards.store.runs import RunFrames
 from dashboards.store.timeline_source import link_points
+from switokd import names
 
 # what a reader of a supplement looks through; the dashboard has the others
 COHORTS_WITH_TIMELINES = 6
@@ -62,7 +64,7 @@ FORMATS = {"τ": "{:g}", "p": "{:.3g}", "p Holm": "{:.3g}", "seconds": "{:.1f}",
 
 
 def write_report(
-    store: Store, path: Path, experiment: str | None, baseline: str = BASELINE
+    store: RunFrames, path: Path, experiment: str | None, baseline: str = BASELINE
 ) -> None:
     """Write the comparison of an experiment (or of all) to `path`. Raises StoreError."""
     trials = store.trials(experiment)
@@ -70,7 +72,8 @@ def write_report(
     points, accuracies = [], []
     for cohort in cohorts:
         links = links_of(cohort)
-        keys = sorted({f"val_top1/{name}" for link in links for name in link.split("-")})
+        networks = sorted({name for link in links for name in link.split("-")})
+        keys = [names.metric(names.VAL_TOP1, network) for network in networks]
         accuracies.append(store.histories(cohort["run_id"], keys))
         points.append(link_points(store, cohort, links))
     page = report_html(
@@ -142,7 +145,7 @@ def cohort_timelines(
         windows = points[points["run_id"].isin(cohort["run_id"])]
         steps = windows.groupby("run_id")["step"].max()
         groups = cohort.set_index("run_id")["group"].astype(str)
-        names = {
+        line_names = {
             groups[row["run_id"]]: LineName(trial_name(row), row["method"])
             for _, row in cohort.iterrows()
         }
@@ -155,7 +158,7 @@ def cohort_timelines(
             shown = accuracies[accuracies["network"].isin(str(link).split("-"))]
             first = cohort.iloc[0]
             name = " ".join([f"{first['dataset']}: {first['pair']}, link {link}", first["axes"]])
-            figures[f"Timeline of {name.strip()}"] = timeline_figure(lines, shown, names)
+            figures[f"Timeline of {name.strip()}"] = timeline_figure(lines, shown, line_names)
     return figures
 
 

@@ -97,12 +97,11 @@ def export(
 def fetch_weights(run_id: str, network: str | None, weights: WhichWeights) -> dict[str, Path]:
     """Local copies of a run's weights by network; None for all. Raises SpecError."""
     from switokd.tracking import artifacts as run_files
-    from switokd.tracking import tracker as tracking
-    from switokd.tracking.address import StoreError, check_answers
+    from switokd.tracking.address import StoreError, check_answers, default_uri
 
     try:
         # asked first: MLflow would create a SQLite file that is not there
-        check_answers(tracking.default_uri())
+        check_answers(default_uri())
     except StoreError as error:
         raise SpecError(f"{run_id!r} is no file, and {error}") from None
     return run_files.fetch_weights(run_id, network, weights.value)

@@ -133,9 +133,9 @@ def train(
     from switokd.training.timeline import DivergedError
 
     writable(RUNS)
-    store = tracking.open_store(spec.name, runs=RUNS)
+    store = tracking.open_experiment(spec.name, runs=RUNS)
     console.print(f"{chosen.trial_id} {chosen.label}", highlight=False)
-    runs = tracking.find_runs(store)
+    runs = store.trial_runs()
     run = runs.get(chosen.trial_id)
     if run is not None and run.info.status == "FINISHED":
         console.print("finished before: not trained again (switokd sweep --fresh runs all anew)")
@@ -224,9 +224,10 @@ def compare(
 ) -> None:
     """Compare teacher-student pairs, from what is tracked."""
     frame = _print_comparison(experiment, baseline)
+    from dashboards.reports.csv_table import comparison_csv
     from dashboards.reports.html_report import write_report
-    from dashboards.reports.tables import comparison_csv, latex_table
-    from dashboards.store.runs import Store
+    from dashboards.reports.latex_table import latex_table
+    from dashboards.store.runs import RunFrames
 
     for path, render in ((csv, comparison_csv), (latex, latex_table)):
         if path is not None:
@@ -234,7 +235,7 @@ def compare(
                 path.write_text(render(frame), encoding="utf-8")
     if html is not None:
         with _writing(html):
-            write_report(Store(), html, experiment, baseline)
+            write_report(RunFrames(), html, experiment, baseline)
 
 
 @contextmanager
@@ -247,10 +248,10 @@ def _writing(path: Path) -> Iterator[None]:
 
 def _print_comparison(experiment: str | None, baseline: str | None) -> Any:
     from dashboards.analysis.comparison import comparison_frame, comparison_notes
-    from dashboards.reports.tables import print_comparison
-    from dashboards.store.runs import Store
+    from dashboards.reports.terminal_table import print_comparison
+    from dashboards.store.runs import RunFrames
 
-    trials = Store().trials(experiment)
+    trials = RunFrames().trials(experiment)
     if baseline not in (None, "vanilla"):
         known_name("baseline", baseline, {*trials["method"], *trials["variant"]})
     frame = comparison_frame(trials, **({"baseline": baseline} if baseline else {}))
@@ -289,8 +290,8 @@ def explain(
     files = {
         "heat_maps.png": heat_maps.png(overlays),
         "surfaces.html": heat_maps.surface_page(surfaces).encode(),
-        "heat_maps.npz": explanation.arrays(),
-        "agreement.json": json.dumps(numbers, indent=2).encode(),
+        names.HEAT_MAPS_FILE: explanation.arrays(),
+        names.AGREEMENT_FILE: json.dumps(numbers, indent=2).encode(),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():

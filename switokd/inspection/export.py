@@ -9,7 +9,7 @@ import torch
 
 from switokd.inspection.weights import StoredNetwork, load_network, open_test_data
 from switokd.provenance import library_versions
-from switokd.tracking import tracker as tracking
+from switokd.tracking import artifacts
 
 
 def save_model(stored: StoredNetwork, folder: Path) -> None:
@@ -30,4 +30,4 @@ def save_model(stored: StoredNetwork, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     versions = {name: library_versions()[name] for name in ("torch", "torchvision")}
     about = {"model": stored.model, "dataset": stored.dataset, "classes": classes}
-    tracking.save_model(network, images.numpy(), logits.numpy(), folder, versions, about)
+    artifacts.save_model(network, images.numpy(), logits.numpy(), folder, versions, about)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -63,6 +64,7 @@ def mark(field: FieldInfo, kind: type[Mark]) -> Mark | None:
     return next((found for found in field.metadata if isinstance(found, kind)), None)
 
 
+@cache
 def later_fields(model: type[BaseModel]) -> dict[str, Any]:
     """The fields of a model that are younger than the first ids, with their introductory value."""
     marks = {name: mark(field, AddedLater) for name, field in model.model_fields.items()}

@@ -44,6 +44,11 @@ def is_local(uri: str) -> bool:
     return "://" not in uri or uri.startswith(("sqlite:", "file:"))
 
 
+def is_server(uri: str) -> bool:
+    """Whether MLflow's own server answers there, and not a database or a file."""
+    return urlsplit(uri).scheme in ("http", "https")
+
+
 def refuse_password(uri: str) -> None:
     """Raise StoreError for an address with a password: addresses go into messages and files."""
     parts = urlsplit(uri)
@@ -77,7 +82,7 @@ def check_answers(uri: str) -> None:
     path = sqlite_path(uri)
     if path is not None:
         check_sqlite(path, uri)
-    elif parts.scheme in ("http", "https"):
+    elif is_server(uri):
         check_server(uri)
     elif parts.scheme.split("+")[0] in DATABASES and parts.hostname:
         check_database(parts.hostname, parts.port or DATABASES[parts.scheme.split("+")[0]])

@@ -83,12 +83,12 @@ class Outbox:
         Raises RefusedError at once, TimeoutError where `deadline` (of time.monotonic()) passes.
         """
 
-        def settled() -> bool:
+        def sent_or_refused() -> bool:
             refused = isinstance(self._error, RefusedError)
             return refused or (self._ready and not self._released)
 
         with self._changed:
-            in_time = self._changed.wait_for(settled, max(0.0, deadline - time.monotonic()))
+            in_time = self._changed.wait_for(sent_or_refused, max(0.0, deadline - time.monotonic()))
             if isinstance(self._error, RefusedError):
                 raise self._error
             if not in_time:

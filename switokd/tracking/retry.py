@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from switokd.tracking.address import StoreError
 from switokd.tracking.outbox import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
-from switokd.validation import SpecError
 
 T = TypeVar("T")
 
@@ -21,8 +21,14 @@ FINAL_ANSWERS = frozenset(
 )
 
 
-class TrackingError(SpecError):
-    """The tracking store cannot be used; the message names it and says why."""
+class TrackingError(StoreError):
+    """The tracking store cannot be used; the message names it and says why.
+
+    `reason` is what the store said, `error_code` MLflow's word for it, where there was an answer.
+    """
+
+    reason: str | None = None
+    error_code: str | None = None
 
 
 class SilentStoreError(TrackingError):
@@ -30,31 +36,48 @@ class SilentStoreError(TrackingError):
 
 
 def unusable(
-    uri: str, error: Exception, kind: type[TrackingError] = TrackingError
+    uri: str,
+    error: Exception,
+    kind: type[TrackingError] = TrackingError,
+    run_id: str | None = None,
 ) -> TrackingError:
-    return kind(
-        f"the tracking store {uri} cannot be used: {in_one_line(error)} "
+    """What MLflow or its database raised as an error of ours, of the store or of one run in it."""
+    reason = in_one_line(error)
+    raised = kind(
+        f"run {run_id!r} in {uri}: {reason}"
+        if run_id is not None
+        else f"the tracking store {uri} cannot be used: {reason} "
         "(MLFLOW_TRACKING_URI names it; default sqlite:///runs/mlflow.db)"
     )
+    raised.reason, raised.error_code = reason, getattr(error, "error_code", None)
+    return raised
 
 
 def in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    """The reason alone of an error that names its store already."""
+    reason = error.reason if isinstance(error, TrackingError) else None
+    return " ".join((reason or str(error)).split())[:300]
 
 
 @contextlib.contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """Turn whatever MLflow and its database raise into one TrackingError that names the store."""
+def tracking_errors(uri: str, run_id: str | None = None) -> Iterator[None]:
+    """Turn whatever MLflow and its database raise into one TrackingError.
+
+    It names the store, and the run where `run_id` says which one was asked for.
+    """
     try:
         yield
-    except TrackingError:
+    except StoreError:
         raise
     except Exception as error:
-        raise unusable(uri, error) from None
+        raise unusable(uri, error, run_id=run_id) from None
 
 
-def insist(action: Callable[[], T], uri: str, deadline: float) -> T:
-    """Try until it works; TrackingError where the store says no, SilentStoreError at `deadline`."""
+def retry_until(deadline: float, action: Callable[[], T], uri: str) -> T:
+    """Try until it works; TrackingError where the store says no, SilentStoreError at `deadline`.
+
+    `deadline` is of time.monotonic().
+    """
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""MLflow: the only writer, for runs, their points and their files.
+"""MLflow: the only writer, for experiments, runs, their points and their files.
 
 A trial has one run, found by its id, whichever process, machine or day goes on with it. Its points
 are sent beside the training, from an outbox that outlives silences of the store.
@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,28 +21,25 @@ from switokd.provenance import git_commit, library_versions
 from switokd.spec.params import params_of
 from switokd.tracking.address import (
     absolute_uri,
-    check_answers,
     check_writable,
     default_uri,
     is_local,
     sqlite_path,
 )
+from switokd.tracking.client import open_client
 from switokd.tracking.outbox import Outbox, Point, RefusedError
 from switokd.tracking.retry import (
     SilentStoreError,
     TrackingError,
-    answering,
     in_one_line,
-    insist,
     is_final,
+    retry_until,
+    tracking_errors,
     unusable,
 )
+from switokd.tracking.store import TrackedExperiment, TrackingStore
 
 if TYPE_CHECKING:
-    import numpy as np
-    from mlflow import MlflowClient
-    from numpy.typing import NDArray
-
     from switokd.spec.trial import TrialSpec
 
 log = logging.getLogger(__name__)
@@ -53,144 +49,75 @@ LONGEST_REASON = 5000
 LONGEST_TAG = 5000
 
 
-@dataclass(frozen=True)
-class Store:
-    """An experiment in a tracking store, ready for its trials; goes to workers as it is."""
-
-    uri: str
-    experiment_id: str
-    sweep_run_id: str | None = None
-
-
-def client(uri: str) -> MlflowClient:
-    """A client that gives up early: trying again is the sender's business.
-
-    MLflow's own retries would create a second run where only the answer to the first was lost.
-    """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient
-
-    # set after the import, which sets them anew: the migrations of a new store are no news
-    for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    return MlflowClient(uri)
-
-
-def open_store(experiment: str, uri: str | None = None, runs: Path | str = "runs") -> Store:
+def open_experiment(
+    name: str, uri: str | None = None, runs: Path | str = "runs"
+) -> TrackedExperiment:
     """Create or find the experiment; the one place where a store comes into being.
 
     Called once, before any worker: processes that create one SQLite store together crash.
     Raises StoreError where the store does not answer, TrackingError where it cannot be used.
     """
     uri = absolute_uri(uri) if uri else default_uri()
-    local = is_local(uri)
     check_writable(uri)
-    try:
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        mlflow_client = client(uri)
-        found = mlflow_client.get_experiment_by_name(experiment)
+    path = sqlite_path(uri)
+    with tracking_errors(uri):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        found = TrackingStore(uri).experiment(name)
         if found is None:
             # a server decides itself where its artifacts lie
-            artifacts = (Path(runs) / "artifacts").absolute().as_uri() if local else None
-            experiment_id = mlflow_client.create_experiment(experiment, artifacts)
-        elif found.lifecycle_stage == "deleted":
-            raise TrackingError(
-                f"experiment {experiment!r} is deleted in {uri}: restore it "
-                f"(mlflow experiments restore -x {found.experiment_id}) or choose another name"
-            )
-        else:
-            experiment_id = found.experiment_id
-    except TrackingError:
-        raise
-    except Exception as error:
-        raise unusable(uri, error) from None
-    return Store(uri, str(experiment_id))
-
-
-def find_runs(store: Store) -> dict[str, Any]:
-    """The experiment's trial runs by trial id, the newest where a trial has several."""
-    runs: dict[str, Any] = {}
-    with answering(store.uri):
-        for run in _all_runs(store):
-            trial_id = run.data.tags.get(names.TRIAL_ID)
-            if trial_id is not None:
-                runs.setdefault(trial_id, run)
-    return runs
-
-
-def existing_store(experiment: str) -> Store | None:
-    """The experiment where there is one; makes neither store nor experiment.
-
-    Raises StoreError where there is a store that does not answer.
-    """
-    uri = default_uri()
-    path = sqlite_path(uri)
-    if path is not None and not path.exists():
-        return None
-    check_answers(uri)
-    with answering(uri):
-        found = client(uri).get_experiment_by_name(experiment)
-    if found is None or found.lifecycle_stage == "deleted":
-        return None
-    return Store(uri, str(found.experiment_id))
-
-
-def _all_runs(store: Store, filter_string: str = "") -> Iterable[Any]:
-    mlflow_client, token = client(store.uri), None
-    while True:
-        page = mlflow_client.search_runs(
-            [store.experiment_id],
-            filter_string=filter_string,
-            max_results=1000,
-            order_by=["attributes.start_time DESC"],
-            page_token=token,
+            artifacts = (Path(runs) / "artifacts").absolute().as_uri() if is_local(uri) else None
+            return TrackedExperiment(uri, str(open_client(uri).create_experiment(name, artifacts)))
+    if found.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"experiment {name!r} is deleted in {uri}: restore it "
+            f"(mlflow experiments restore -x {found.experiment_id}) or choose another name"
         )
-        yield from page
-        token = page.token
-        if not token:
-            return
+    return TrackedExperiment(uri, str(found.experiment_id))
 
 
-def open_sweep(store: Store, experiment: str, reopen: bool = True) -> Store:
-    """The store with the experiment's one sweep run, made where there is none.
+def open_sweep(
+    tracked: TrackedExperiment, experiment: str, reopen: bool = True
+) -> TrackedExperiment:
+    """The experiment with its one sweep run, made where there is none.
 
     With `reopen` it is RUNNING from now on; without, it stays as it is: a sweep may be at work.
     """
-    with answering(store.uri):
-        mlflow_client = client(store.uri)
-        found = list(_all_runs(store, f"tags.`{names.SWEEP}` = '{experiment}'"))
-        if found:
-            run_id = found[0].info.run_id
+    found = tracked.sweep_run(experiment)
+    with tracking_errors(tracked.uri):
+        client = open_client(tracked.uri)
+        if found is not None:
+            run_id = found.info.run_id
             if reopen:
-                mlflow_client.update_run(run_id, status="RUNNING")
+                client.update_run(run_id, status="RUNNING")
         else:
             tags = {
                 names.SWEEP: experiment,
                 names.RUN_NAME: f"sweep {experiment}",
                 names.GIT_COMMIT: git_commit(),
             }
-            run_id = mlflow_client.create_run(store.experiment_id, tags=tags).info.run_id
+            run_id = client.create_run(tracked.experiment_id, tags=tags).info.run_id
             if not reopen:
-                mlflow_client.set_terminated(run_id, "FINISHED")
-    return Store(store.uri, store.experiment_id, run_id)
+                client.set_terminated(run_id, "FINISHED")
+    return replace(tracked, sweep_run_id=run_id)
 
 
-def end_run(store: Store, run_id: str, status: str, failure: str | None = None) -> None:
+def end_run(
+    tracked: TrackedExperiment, run_id: str, status: str, failure: str | None = None
+) -> None:
     """End a run as FINISHED, FAILED (with the reason) or KILLED."""
-    mlflow_client = client(store.uri)
+    client = open_client(tracked.uri)
     if failure is not None:
-        mlflow_client.set_tag(run_id, names.FAILURE, failure[:LONGEST_REASON])
-    mlflow_client.set_terminated(run_id, status)
+        client.set_tag(run_id, names.FAILURE, failure[:LONGEST_REASON])
+    client.set_terminated(run_id, status)
 
 
-def delete_runs(store: Store, run_ids: Iterable[str]) -> None:
+def delete_runs(tracked: TrackedExperiment, run_ids: Iterable[str]) -> None:
     """Delete runs in MLflow's restorable way."""
-    with answering(store.uri):
+    with tracking_errors(tracked.uri):
+        client = open_client(tracked.uri)
         for run_id in run_ids:
-            client(store.uri).delete_run(run_id)
+            client.delete_run(run_id)
 
 
 def as_tag(entries: Sequence[Any]) -> str:
@@ -205,52 +132,26 @@ def as_tag(entries: Sequence[Any]) -> str:
 def log_folder(run_id: str, folder: Path, name: str) -> None:
     """Log a folder's files to a run that has ended, as `name`. Raises TrackingError."""
     uri = default_uri()
-    with answering(uri):
-        client(uri).log_artifacts(run_id, str(folder), name)
-
-
-def save_model(
-    network: Any,
-    images: NDArray[np.float32],
-    logits: NDArray[np.float32],
-    folder: Path,
-    versions: Mapping[str, str],
-    about: Mapping[str, Any],
-) -> None:
-    """Write a network as an MLflow model to `folder`, with the signature of images and logits.
-
-    `versions` are what it needs, by package; `about` goes with it.
-    """
-    from mlflow import pytorch
-    from mlflow.models import infer_signature
-
-    # its advice on formats and on what it would pin is not for the user
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    pytorch.save_model(
-        network,
-        str(folder),
-        signature=infer_signature(images, logits),
-        input_example=images,
-        # a traced graph, which holds no code that runs when it is read
-        serialization_format="pt2",
-        pip_requirements=[f"{name}=={version}" for name, version in versions.items()],
-        metadata=dict(about),
-    )
+    with tracking_errors(uri):
+        open_client(uri).log_artifacts(run_id, str(folder), name)
 
 
 class TrialTracker:
     """The run of one trial, and the points that wait for it."""
 
     def __init__(
-        self, store: Store, trial: TrialSpec, point: Mapping[str, Any] | None = None
+        self,
+        tracked: TrackedExperiment,
+        trial: TrialSpec,
+        point: Mapping[str, Any] | None = None,
     ) -> None:
-        self._store = store
+        self._tracked = tracked
         self._trial = trial
         # of a search, by which a later one finds what has been tried
         sampled = {} if point is None else {names.POINT: json.dumps(point, sort_keys=True)}
         self._tags = trial_tags(trial) | sampled
         self._run_id: str | None = None
-        self.outbox = Outbox(self._send, METRICS_PER_CALL, f"the tracking store {store.uri}")
+        self.outbox = Outbox(self._send, METRICS_PER_CALL, f"the tracking store {tracked.uri}")
 
     def begin(self, device: str, threads: int, continued_from: str | None = None) -> None:
         """Find or create the run, and send; for the process that holds the trial's lock.
@@ -288,20 +189,20 @@ class TrialTracker:
         try:
             self.outbox.drain(deadline)
         except RefusedError as error:
-            raise unusable(self._store.uri, error) from None
+            raise unusable(self._tracked.uri, error) from None
         except TimeoutError as error:
-            raise unusable(self._store.uri, error, SilentStoreError) from None
+            raise unusable(self._tracked.uri, error, SilentStoreError) from None
 
         def upload() -> str:
-            mlflow_client, run_id = client(self._store.uri), self._ensure_run()
+            client, run_id = open_client(self._tracked.uri), self._ensure_run()
             for path, folder in files:
-                mlflow_client.log_artifact(run_id, str(path), folder)
+                client.log_artifact(run_id, str(path), folder)
             for name, value in (tags or {}).items():
-                mlflow_client.set_tag(run_id, name, value)
-            mlflow_client.set_terminated(run_id, "FINISHED")
+                client.set_tag(run_id, name, value)
+            client.set_terminated(run_id, "FINISHED")
             return run_id
 
-        run_id = insist(upload, self._store.uri, deadline)
+        run_id = retry_until(deadline, upload, self._tracked.uri)
         self.outbox.close()
         return run_id
 
@@ -315,10 +216,10 @@ class TrialTracker:
             self.outbox.drain(deadline)
         self.outbox.close()
         try:
-            insist(
-                lambda: end_run(self._store, self._ensure_run(), status, failure),
-                self._store.uri,
+            retry_until(
                 deadline,
+                lambda: end_run(self._tracked, self._ensure_run(), status, failure),
+                self._tracked.uri,
             )
         except TrackingError as error:
             log.warning("%s", error)
@@ -330,7 +231,7 @@ class TrialTracker:
             run_id = self._ensure_run()
             if batch:
                 metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in batch]
-                client(self._store.uri).log_batch(run_id, metrics=metrics)
+                open_client(self._tracked.uri).log_batch(run_id, metrics=metrics)
         except Exception as error:
             if is_final(error):
                 raise RefusedError(in_one_line(error)) from None
@@ -343,20 +244,20 @@ class TrialTracker:
         from mlflow.entities import Param, RunTag
 
         tags = dict(self._tags)
-        if self._store.sweep_run_id is not None:
-            tags[names.PARENT] = self._store.sweep_run_id
-        mlflow_client = client(self._store.uri)
-        found = list(_all_runs(self._store, f"tags.`{names.TRIAL_ID}` = '{self._trial.trial_id}'"))
-        if found:
-            run_id = found[0].info.run_id
-            mlflow_client.update_run(run_id, status="RUNNING")
-            if names.FAILURE in found[0].data.tags:
-                mlflow_client.delete_tag(run_id, names.FAILURE)
+        if self._tracked.sweep_run_id is not None:
+            tags[names.PARENT] = self._tracked.sweep_run_id
+        client = open_client(self._tracked.uri)
+        found = self._tracked.trial_run(self._trial.trial_id)
+        if found is not None:
+            run_id = found.info.run_id
+            client.update_run(run_id, status="RUNNING")
+            if names.FAILURE in found.data.tags:
+                client.delete_tag(run_id, names.FAILURE)
         else:
             # the tags go in with the run itself, so that no crash leaves a run nobody finds
             created = tags | {names.RUN_NAME: self._trial.label}
-            run_id = mlflow_client.create_run(self._store.experiment_id, tags=created).info.run_id
-        mlflow_client.log_batch(
+            run_id = client.create_run(self._tracked.experiment_id, tags=created).info.run_id
+        client.log_batch(
             run_id,
             params=[Param(key, value) for key, value in params_of(self._trial).items()],
             tags=[RunTag(key, value) for key, value in tags.items()] if found else [],

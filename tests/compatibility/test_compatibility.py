@@ -19,8 +19,8 @@ import pandas as pd
 import pytest
 
 from dashboards.analysis.comparison import comparison_frame
-from dashboards.reports.tables import comparison_csv
-from dashboards.store.runs import Store
+from dashboards.reports.csv_table import comparison_csv
+from dashboards.store.runs import RunFrames
 from switokd.models import MODELS
 from switokd.session.trial_session import open_session
 from switokd.spec.experiment import load_experiment
@@ -123,7 +123,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_sweep_takes_up_the_store(store: str) -> None:
     experiment = cases.tracked()
-    opened = tracking.open_store(experiment.name)
+    opened = tracking.open_experiment(experiment.name)
     plan = make_plan(experiment, opened)
     assert [trial.trial_id for trial in plan.missing] == [EXPECTED["tracked"]["killed"]]
     (missing,) = plan.missing
@@ -141,7 +141,7 @@ def test_a_sweep_takes_up_the_store(store: str) -> None:
         },
         EXPECTED["tracked"],
     )
-    trials = Store().trials(experiment.name)
+    trials = RunFrames().trials(experiment.name)
     assert len(trials) == len(experiment.trials), "no run was made twice"
     assert set(trials["status"]) == {"FINISHED"}
 
@@ -154,13 +154,13 @@ def test_a_longer_experiment_finds_the_shorter_trials_of_the_store(store: str) -
         seeds=[0, 1],
         recipe=cases.RECIPE | {"epochs": 5, "milestones": []},
     )
-    plan = make_plan(longer, tracking.open_store(longer.name))
+    plan = make_plan(longer, tracking.open_experiment(longer.name))
     finished = {trial.trial_id for trial in tracked.trials} - {EXPECTED["tracked"]["killed"]}
     assert {only for (only,) in plan.continues.values()} == finished
 
 
 def test_the_comparison_of_the_store_is_the_same(store: str, tmp_path: Path) -> None:
-    frame = comparison_frame(Store().trials("tracked"))
+    frame = comparison_frame(RunFrames().trials("tracked"))
     written = tmp_path / "comparison.csv"
     written.write_text(comparison_csv(frame))
     found, expected = pd.read_csv(written), pd.read_csv(cases.COMPARISON)

@@ -18,14 +18,14 @@ import pytest
 
 from dashboards.analysis.comparison import comparison_frame
 from dashboards.analysis.grouping import finished, grouped
+from dashboards.analysis.labels import trial_name
 from dashboards.analysis.leaderboard import leaderboard
 from dashboards.analysis.windows import accuracy_points, resampled
 from dashboards.figures.comparison_figures import interval_figure, pair_matrix
-from dashboards.figures.theme import trial_name
 from dashboards.figures.timeline_figure import LineName, timeline_figure
 from dashboards.store.kept_by_run import KeptByRun
 from dashboards.store.kept_trials import KeptTrials
-from dashboards.store.runs import Store
+from dashboards.store.runs import RunFrames
 from dashboards.store.timeline_source import link_points
 from tests.tuning.mlflow_server import Server
 
@@ -133,7 +133,7 @@ def compare(trials: pd.DataFrame) -> None:
     pair_matrix(frame).to_json()
 
 
-def draw_timelines(store: Store, trials: pd.DataFrame, kept: KeptByRun | None = None) -> None:
+def draw_timelines(store: RunFrames, trials: pd.DataFrame, kept: KeptByRun | None = None) -> None:
     """What *Timelines* shows of ten runs, read anew but for what is kept."""
     kept = kept or KeptByRun()
     stamps = trials["status"].tolist()
@@ -162,7 +162,7 @@ def ten_of(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_pairs_of_a_thousand_runs(big_store: str) -> None:
-    store = Store(big_store)
+    store = RunFrames(big_store)
     seconds = fastest(lambda: compare(store.trials()))
     print(f"Pairs of {RUNS} runs, read and compared anew: {seconds:.2f} s")
     assert seconds <= ALLOWED_SECONDS
@@ -170,7 +170,7 @@ def test_pairs_of_a_thousand_runs(big_store: str) -> None:
 
 @pytest.mark.parametrize("complete", [True, False], ids=["file", "windows in the store"])
 def test_timelines_of_ten_runs(big_store: str, complete: bool) -> None:
-    store = Store(big_store)
+    store = RunFrames(big_store)
     trials = ten_of(store.trials())
     if not complete:
         trials = trials.assign(status="RUNNING")
@@ -181,7 +181,7 @@ def test_timelines_of_ten_runs(big_store: str, complete: bool) -> None:
 
 def test_pairs_over_a_server(server_uri: str) -> None:
     """After the first load the trials are kept, and read anew behind the page."""
-    store = Store(server_uri)
+    store = RunFrames(server_uri)
     kept = KeptTrials(store.trials)
     first = fastest(lambda: compare(kept.get()[0]), times=1, clock=time.perf_counter)
     again = fastest(lambda: compare(kept.get()[0]), clock=time.perf_counter)
@@ -194,7 +194,7 @@ def test_pairs_over_a_server(server_uri: str) -> None:
 
 
 def test_timelines_over_a_server(server_uri: str) -> None:
-    store = Store(server_uri)
+    store = RunFrames(server_uri)
     trials = ten_of(store.trials())
     anew = fastest(lambda: draw_timelines(store, trials), clock=time.perf_counter)
     kept = KeptByRun()

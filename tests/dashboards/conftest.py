@@ -40,7 +40,7 @@ def make_record(
     share: float = 0.25,
     **extra: Any,
 ) -> Record:
-    """One trial as `Store.trials` gives it; `scores` are best and last top-1 by network."""
+    """One trial as `RunFrames.trials` gives it; `scores` are best and last top-1 by network."""
     models = {f"T{i}": name for i, name in enumerate(teachers, 1)}
     models |= {f"S{i}": name for i, name in enumerate(students, 1)}
     pair = "+".join(students) if not teachers else "+".join(teachers) + ">" + "+".join(students)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dashboards.store.runs import Store
+from dashboards.store.runs import RunFrames
 from tests.dashboards.browser import (
     DRAWN,
     MAIN,
@@ -30,7 +30,7 @@ TALLEST = 1250
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    with dashboard_of(Store().uri) as address, started_chromium() as chromium:
+    with dashboard_of(RunFrames().uri) as address, started_chromium() as chromium:
         for name, scheme in SHOTS:
             ending = "-dark" if scheme == "dark" else ""
             path = folder / f"{name.lower()}{ending}.png"

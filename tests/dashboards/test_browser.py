@@ -13,9 +13,9 @@ import pytest
 from dashboards.analysis.comparison import comparison_frame
 from dashboards.analysis.leaderboard import leaderboard
 from dashboards.analysis.swept_axes import sensitivity_points, student_rows
+from dashboards.reports.csv_table import comparison_csv
 from dashboards.reports.html_report import write_report
-from dashboards.reports.tables import comparison_csv
-from dashboards.store.runs import Store
+from dashboards.store.runs import RunFrames
 from tests.dashboards.browser import (
     CHROMIUM,
     DRAWN,
@@ -69,7 +69,7 @@ def tab(chromium: Any, dashboard: str) -> Iterator[Any]:
 
 
 def test_the_leaderboards_numbers_are_the_stores(tab: Any, swept_store: str) -> None:
-    table = leaderboard(comparison_frame(Store(swept_store).trials()), "vanilla", "")
+    table = leaderboard(comparison_frame(RunFrames(swept_store).trials()), "vanilla", "")
     shown = rows_of(tab)
     table = table.head(len(shown))
     assert len(shown) >= 5
@@ -93,7 +93,7 @@ def test_filters_filter_and_the_download_downloads(tab: Any, swept_store: str) -
         tab.get_by_role("button", name="Download CSV").click()
     assert download.value.suggested_filename == "comparison.csv"
     text = Path(download.value.path()).read_text()
-    frame = comparison_frame(Store(swept_store).trials())
+    frame = comparison_frame(RunFrames(swept_store).trials())
     assert text == comparison_csv(frame[frame["variant"] == "dml"])
     # two temperatures of a cohort of two networks
     assert len(pd.read_csv(io.StringIO(text))) == 2 * 2
@@ -120,7 +120,7 @@ def test_timelines_show_the_chosen_steps(tab: Any, swept_store: str) -> None:
         ".filter(trace => trace.name === 'switokd τ=1 seed 0 gap')"
         ".map(trace => [Array.from(trace.x), Array.from(trace.y)])[0]"
     )
-    store = Store(swept_store)
+    store = RunFrames(swept_store)
     trials = store.trials()
     chosen = trials[(trials["pair"] == EXPLAINED_PAIR) & (trials["method"] == "switokd")]
     (run_id,) = chosen.query("seed == 0 and temperature == 1")["run_id"]
@@ -136,7 +136,7 @@ def test_sensitivity_draws_the_means_of_the_store(tab: Any, swept_store: str) ->
         "() => Object.fromEntries(document.querySelector('.js-plotly-plot')._fullData"
         ".map(trace => [trace.name, Array.from(trace.y)]))"
     )
-    rows = student_rows(Store(swept_store).trials())
+    rows = student_rows(RunFrames(swept_store).trials())
     points = sensitivity_points(rows, "temperature", ["temperature"])
     expected = {line: own["mean"].tolist() for line, own in points.groupby("line")}
     assert drawn.keys() == expected.keys()
@@ -198,7 +198,7 @@ def test_nothing_sticks_out_of_a_phones_window(chromium: Any, dashboard: str) ->
 
 def test_the_report_opens_offline(chromium: Any, swept_store: str, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(Store(swept_store), path, None)
+    write_report(RunFrames(swept_store), path, None)
     context = chromium.new_context(offline=True)
     page = context.new_page()
     asked: list[str] = []

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from dashboards.reports.html_report import write_report
-from dashboards.store.runs import Store
+from dashboards.store.runs import RunFrames
 from switokd.tracking.address import StoreError
 
 
 @pytest.fixture(scope="module")
 def report(quickstart_store: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(Store(quickstart_store), path, "fixture")
+    write_report(RunFrames(quickstart_store), path, "fixture")
     return path.read_text(encoding="utf-8")
 
 
@@ -45,11 +45,11 @@ def test_the_report_holds_the_same_numbers_and_figures(report: str) -> None:
 
 def test_an_unknown_experiment_writes_no_report(quickstart_store: str, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no experiment 'other'"):
-        write_report(Store(quickstart_store), tmp_path / "report.html", "other")
+        write_report(RunFrames(quickstart_store), tmp_path / "report.html", "other")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_report_of_nothing_says_so(writer: Any, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    write_report(Store(writer.uri), path, None)
+    write_report(RunFrames(writer.uri), path, None)
     assert "No trial has finished yet." in path.read_text(encoding="utf-8")

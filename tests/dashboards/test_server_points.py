@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
-from dashboards.store import runs
-from dashboards.store.runs import Store
+from dashboards.store.runs import RunFrames
+from switokd.tracking import store
 from tests.tuning.mlflow_server import Server
 
 pytestmark = pytest.mark.slow
@@ -39,11 +39,11 @@ def test_histories_over_a_server_are_the_files(
     quickstart_store: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runs, name, value)
-    file, server = Store(quickstart_store), Store(server_uri)
+    monkeypatch.setattr(store, name, value)
+    file, server = RunFrames(quickstart_store), RunFrames(server_uri)
     trials = file.trials()
     # more than one request has room for
-    run_ids = trials["run_id"].head(runs.RUNS_PER_REQUEST + 2)
+    run_ids = trials["run_id"].head(store.RUNS_PER_REQUEST + 2)
     pd.testing.assert_frame_equal(server.histories(run_ids, KEYS), file.histories(run_ids, KEYS))
     assert len(server.trials()) == len(trials)
     assert len(server.unfinished()) == (trials["status"] != "FINISHED").sum()

@@ -9,7 +9,10 @@ import pytest
 from rich.console import Console
 
 from dashboards.analysis.comparison import comparison_frame
-from dashboards.reports.tables import comparison_csv, duration, latex_table, print_comparison
+from dashboards.reports.csv_table import comparison_csv
+from dashboards.reports.latex_table import latex_table
+from dashboards.reports.terminal_table import print_comparison
+from dashboards.reports.wording import duration
 
 Record = dict[str, Any]
 MakeRecord = Callable[..., Record]

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dashboards.store import kept_by_run
+from dashboards.store import kept_by_run, timeline_source
 from dashboards.store.kept_by_run import KeptByRun
-from dashboards.store.runs import Store
+from dashboards.store.runs import RunFrames
 from dashboards.store.timeline_source import link_points
 
 
@@ -25,9 +25,9 @@ def test_finished_trials_files_are_read_but_from_a_server(
     done = writer.write(record(scores=scores), steps=40, points=10)
     row = record(scores=scores, seed=1, status="RUNNING")
     going = writer.write(row, steps=40, points=10, artifacts=False)
-    store = Store(writer.uri)
+    store = RunFrames(writer.uri)
     trials = store.trials()
-    monkeypatch.setattr(Store, "is_server", is_server)
+    monkeypatch.setattr(timeline_source, "is_server", lambda uri: is_server)
     points = link_points(store, trials, ["T1-S1"])
     counts = points.groupby("run_id").size().to_dict()
     assert counts == {done: 10 if is_server else 40, going: 10}

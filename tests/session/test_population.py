@@ -16,7 +16,8 @@ from switokd.session.trial_session import TrialSession, open_session
 from switokd.spec.params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
-from switokd.tracking.tracker import Store, TrialTracker
+from switokd.tracking.store import TrackedExperiment
+from switokd.tracking.tracker import TrialTracker
 from tests.session.test_session import trial
 
 STEPS = 6
@@ -28,12 +29,12 @@ def member(rate: float, temperature: float = 1.0) -> TrialSpec:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return tracking.open_store("session", f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+def store(tmp_path: Path) -> TrackedExperiment:
+    return tracking.open_experiment("session", f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
 
 
 def begin(
-    spec: TrialSpec, tmp_path: Path, store: Store | None = None
+    spec: TrialSpec, tmp_path: Path, store: TrackedExperiment | None = None
 ) -> AbstractContextManager[TrialSession]:
     tracker = TrialTracker(store, spec) if store else None
     return open_session(spec, runs=tmp_path, tracker=tracker, threads=1)
@@ -52,7 +53,7 @@ def leave_donor(tmp_path: Path, epochs: int) -> dict[str, Any]:
 
 
 def test_a_member_goes_on_from_the_donors_networks_in_its_own_place(
-    tmp_path: Path, store: Store
+    tmp_path: Path, store: TrackedExperiment
 ) -> None:
     theirs = leave_donor(tmp_path, 2)
     own, changed = member(0.01), member(0.04, temperature=2.0)
@@ -108,7 +109,7 @@ def test_nothing_is_taken_over_from_a_trial_without_a_checkpoint(
 
 
 def test_an_early_stop_ends_with_the_epoch_and_survives_a_crash(
-    tmp_path: Path, store: Store
+    tmp_path: Path, store: TrackedExperiment
 ) -> None:
     spec = member(0.05)
     with begin(spec, tmp_path, store) as session:
@@ -123,7 +124,7 @@ def test_an_early_stop_ends_with_the_epoch_and_survives_a_crash(
     with begin(spec, tmp_path, store) as session:
         assert session.done
         result = session.finish()
-    run = tracking.find_runs(store)[spec.trial_id]
+    run = store.trial_runs()[spec.trial_id]
     assert run.info.status == "FINISHED"
     assert run.data.tags[names.STOPPED] == "epoch 2: stopped by asha"
     assert result.metrics["last_val_top1/S1"] == run.data.metrics["val_top1/S1"]

@@ -209,10 +209,10 @@ def test_a_trial_stopped_on_its_holdout_counts_as_finished_and_says_so(tmp_path:
     """A student that hardly moves gets no better; the test set is scored all the same."""
     still = {"epochs": 8, "learning_rate": 1e-9, "holdout": 0.2, "patience": 1}
     stopped = trial(recipe=still)
-    store = tracking.open_store("session", f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    store = tracking.open_experiment("session", f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
     tracker = TrialTracker(store, stopped)
     result = finish(open_session(stopped, runs=tmp_path, tracker=tracker, threads=1))
-    run = tracking.find_runs(store)[stopped.trial_id]
+    run = store.trial_runs()[stopped.trial_id]
     epochs = len(MlflowClient(store.uri).get_metric_history(run.info.run_id, "val_top1/S1"))
     assert 1 < epochs < 8
     assert run.info.status == "FINISHED"

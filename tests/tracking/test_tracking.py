@@ -19,16 +19,17 @@ from switokd.spec.params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import outbox as outbox_module
 from switokd.tracking import tracker as tracking
-from switokd.tracking.address import StoreError
+from switokd.tracking.address import StoreError, default_uri, is_local
 from switokd.tracking.outbox import Outbox, Point, RefusedError
 from switokd.tracking.retry import TrackingError
-from switokd.tracking.tracker import Store, TrialTracker
+from switokd.tracking.store import TrackedExperiment
+from switokd.tracking.tracker import TrialTracker
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> TrackedExperiment:
     folder = tmp_path_factory.mktemp("store")
-    return tracking.open_store("tracked", f"sqlite:///{folder / 'mlflow.db'}", folder)
+    return tracking.open_experiment("tracked", f"sqlite:///{folder / 'mlflow.db'}", folder)
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def trial(request: pytest.FixtureRequest) -> TrialSpec:
 
 
 @pytest.fixture
-def tracker(store: Store, trial: TrialSpec) -> Iterator[TrialTracker]:
+def tracker(store: TrackedExperiment, trial: TrialSpec) -> Iterator[TrialTracker]:
     tracker = TrialTracker(store, trial)
     yield tracker
     tracker.outbox.close()
@@ -78,7 +79,7 @@ def numbered(count: int, name: str = "gap/T1-S1") -> list[Point]:
     return [Point(name, math.sin(step), step, 1000 + step) for step in range(1, count + 1)]
 
 
-def run_of(store: Store, trial: TrialSpec) -> Run:
+def run_of(store: TrackedExperiment, trial: TrialSpec) -> Run:
     runs = MlflowClient(store.uri).search_runs(
         [store.experiment_id], f"tags.`switokd.trial_id` = '{trial.trial_id}'"
     )
@@ -86,14 +87,16 @@ def run_of(store: Store, trial: TrialSpec) -> Run:
     return runs[0]
 
 
-def history(store: Store, trial: TrialSpec, name: str = "gap/T1-S1") -> list[tuple[int, float]]:
+def history(
+    store: TrackedExperiment, trial: TrialSpec, name: str = "gap/T1-S1"
+) -> list[tuple[int, float]]:
     run_id = run_of(store, trial).info.run_id
     found = MlflowClient(store.uri).get_metric_history(run_id, name)
     return sorted((point.step, point.value) for point in found)
 
 
 def test_points_go_in_full_batches(
-    store: Store, trial: TrialSpec, tracker: TrialTracker, batches: list[int]
+    store: TrackedExperiment, trial: TrialSpec, tracker: TrialTracker, batches: list[int]
 ) -> None:
     tracker.outbox.add(numbered(2500))
     tracker.outbox.release()
@@ -105,7 +108,7 @@ def test_points_go_in_full_batches(
 
 
 def test_points_sent_twice_are_stored_once(
-    store: Store, trial: TrialSpec, tracker: TrialTracker
+    store: TrackedExperiment, trial: TrialSpec, tracker: TrialTracker
 ) -> None:
     for _ in range(2):
         again = TrialTracker(store, trial)
@@ -118,7 +121,7 @@ def test_points_sent_twice_are_stored_once(
 
 @pytest.mark.parametrize("status", ["KILLED", "FAILED"])
 def test_points_that_no_checkpoint_has_are_never_sent(
-    store: Store, trial: TrialSpec, tracker: TrialTracker, status: str
+    store: TrackedExperiment, trial: TrialSpec, tracker: TrialTracker, status: str
 ) -> None:
     tracker.outbox.add(numbered(3))
     tracker.outbox.release()
@@ -133,7 +136,7 @@ def test_points_that_no_checkpoint_has_are_never_sent(
 
 
 def test_a_later_session_continues_the_run_and_forgets_the_failure(
-    store: Store, trial: TrialSpec, tracker: TrialTracker, tmp_path: Path
+    store: TrackedExperiment, trial: TrialSpec, tracker: TrialTracker, tmp_path: Path
 ) -> None:
     tracker.begin("cpu", 1)
     tracker.end("FAILED", "diverged")
@@ -152,16 +155,16 @@ def test_a_later_session_continues_the_run_and_forgets_the_failure(
 
 
 def test_a_tracker_that_has_not_begun_leaves_the_store_alone(
-    store: Store, trial: TrialSpec, tracker: TrialTracker
+    store: TrackedExperiment, trial: TrialSpec, tracker: TrialTracker
 ) -> None:
     tracker.outbox.add(numbered(3))
     tracker.outbox.release()
     tracker.outbox.close()
-    assert trial.trial_id not in tracking.find_runs(store)
+    assert trial.trial_id not in store.trial_runs()
 
 
 def test_a_run_deleted_in_the_meantime_ends_the_trial_at_once(
-    store: Store, trial: TrialSpec, tracker: TrialTracker
+    store: TrackedExperiment, trial: TrialSpec, tracker: TrialTracker
 ) -> None:
     tracker.begin("cpu", 1)
     tracker.outbox.drain(time.monotonic() + 60)
@@ -174,7 +177,7 @@ def test_a_run_deleted_in_the_meantime_ends_the_trial_at_once(
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"http://127\.0\.0\.1:9 does not answer"):
-        tracking.open_store("tracked", "http://127.0.0.1:9", tmp_path)
+        tracking.open_experiment("tracked", "http://127.0.0.1:9", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -196,9 +199,9 @@ def test_an_address_that_no_store_can_have_is_told_at_once(
     def client(_: str) -> None:
         raise AssertionError("MLflow would try for minutes")
 
-    monkeypatch.setattr(tracking, "client", client)
+    monkeypatch.setattr("mlflow.MlflowClient", client)
     with pytest.raises(StoreError, match=told) as error:
-        tracking.open_store("tracked", uri.replace("FOLDER", str(tmp_path)), tmp_path)
+        tracking.open_experiment("tracked", uri.replace("FOLDER", str(tmp_path)), tmp_path)
     assert "hunter2" not in str(error.value)
 
 
@@ -210,11 +213,13 @@ def test_a_tag_holds_the_newest_entries_whole() -> None:
     assert json.loads(tracking.as_tag(entries[:3])) == entries[:3]
 
 
-def test_an_experiment_deleted_in_mlflow_is_not_written_to(tmp_path: Path, store: Store) -> None:
+def test_an_experiment_deleted_in_mlflow_is_not_written_to(
+    tmp_path: Path, store: TrackedExperiment
+) -> None:
     client = MlflowClient(store.uri)
     client.delete_experiment(client.create_experiment("gone"))
     with pytest.raises(TrackingError, match="mlflow experiments restore"):
-        tracking.open_store("gone", store.uri, tmp_path)
+        tracking.open_experiment("gone", store.uri, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +233,7 @@ def test_an_experiment_deleted_in_mlflow_is_not_written_to(tmp_path: Path, store
     ],
 )
 def test_which_stores_only_this_machine_sees(uri: str, local: bool) -> None:
-    assert tracking.is_local(uri) == local
+    assert is_local(uri) == local
 
 
 def test_a_relative_sqlite_path_is_the_callers(
@@ -236,9 +241,9 @@ def test_a_relative_sqlite_path_is_the_callers(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///here/mlflow.db")
-    assert tracking.default_uri() == f"sqlite:///{tmp_path}/here/mlflow.db"
+    assert default_uri() == f"sqlite:///{tmp_path}/here/mlflow.db"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert tracking.default_uri() == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert default_uri() == f"sqlite:///{tmp_path}/runs/mlflow.db"
 
 
 class FlakyStore:
@@ -313,7 +318,7 @@ def test_training_does_not_wait_for_a_slow_store() -> None:
     assert store.taken == numbered(1000)
 
 
-def test_training_one_trial_leaves_a_sweep_at_work_running(store: Store) -> None:
+def test_training_one_trial_leaves_a_sweep_at_work_running(store: TrackedExperiment) -> None:
     client = MlflowClient(store.uri)
     alone = tracking.open_sweep(store, "tracked", reopen=False).sweep_run_id
     assert client.get_run(alone).info.status == "FINISHED"

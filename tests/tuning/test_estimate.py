@@ -13,7 +13,7 @@ from rich.console import Console
 
 from switokd.spec.experiment import Experiment, load_experiment
 from switokd.spec.recipe import Recipe
-from switokd.tracking import tracker as tracking
+from switokd.tracking.store import find_experiment
 from switokd.train import run
 from switokd.validation import SpecError
 from tuning.cost import measurement as costing
@@ -152,11 +152,11 @@ def test_an_estimate_is_compared_with_the_sweep_it_was_made_for(
 def test_a_store_that_does_not_answer_is_no_empty_store(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert tracking.existing_store(experiment.name) is None
+    assert find_experiment(experiment.name) is None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(SpecError, match=r"http://127\.0\.0\.1:9 does not answer"):
-        tracking.existing_store(experiment.name)
+        find_experiment(experiment.name)
     (tmp_path / "broken.db").write_bytes(b"no database" * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///broken.db")
     with pytest.raises(SpecError, match=r"broken\.db is not a readable SQLite store"):
-        tracking.existing_store(experiment.name)
+        find_experiment(experiment.name)

@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 
 from switokd.spec.experiment import Experiment
 from switokd.tracking import tracker as tracking
-from switokd.tracking.tracker import Store, TrialTracker
+from switokd.tracking.store import TrackedExperiment
+from switokd.tracking.tracker import TrialTracker
 from tuning.plan import make_plan
 from tuning.search.optuna_study import OptunaStudy
 from tuning.search.point_search import PointSearch
@@ -47,11 +48,13 @@ class NoProgress:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return tracking.open_store("searched", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+def store(tmp_path: Path) -> TrackedExperiment:
+    return tracking.open_experiment("searched", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
 
 
-def leave_run(store: Store, searched: Experiment, trial_id: str, point: Any, top1: float) -> str:
+def leave_run(
+    store: TrackedExperiment, searched: Experiment, trial_id: str, point: Any, top1: float
+) -> str:
     """A finished run as a worker would leave it."""
     trial = next(c.at(point) for c in searched.cells if c.at(point).trial_id == trial_id)
     tracker = TrialTracker(store, trial, point)
@@ -100,7 +103,7 @@ def test_a_failed_point_counts_as_the_worst_and_a_forgotten_one_not_at_all() -> 
     assert states == [TrialState.PRUNED, TrialState.PRUNED, TrialState.FAIL]
 
 
-def test_the_store_remembers_points_and_a_plan_never_has_too_many(store: Store) -> None:
+def test_the_store_remembers_points_and_a_plan_never_has_too_many(store: TrackedExperiment) -> None:
     searched = experiment()
     fresh = make_plan(searched, store)
     assert fresh.trials == searched.trials
@@ -128,7 +131,7 @@ def test_the_store_remembers_points_and_a_plan_never_has_too_many(store: Store) 
     assert fewer.to_choose == 0
 
 
-def test_a_search_gives_what_waits_then_chooses_new_ones(store: Store) -> None:
+def test_a_search_gives_what_waits_then_chooses_new_ones(store: TrackedExperiment) -> None:
     searched = experiment(trials=11)
     done = [trial.trial_id for trial in searched.trials[:9]]
     for number, trial_id in enumerate(done):
@@ -154,7 +157,7 @@ def test_a_search_gives_what_waits_then_chooses_new_ones(store: Store) -> None:
     assert told == {TrialState.COMPLETE: 77.0, TrialState.PRUNED: None}
 
 
-def test_a_run_that_comes_late_is_taken_up_instead_of_a_new_point(store: Store) -> None:
+def test_a_run_that_comes_late_is_taken_up_instead_of_a_new_point(store: TrackedExperiment) -> None:
     """As a killed driver's worker may leave it, when the next driver has made its plan."""
     searched = experiment(trials=12)
     search = PointSearch(searched, make_plan(searched, store), store, NoProgress())
@@ -173,7 +176,7 @@ def test_a_run_that_comes_late_is_taken_up_instead_of_a_new_point(store: Store) 
     assert search.suggest("12") == "FINISHED"
 
 
-def test_few_choices_are_each_tried_once(store: Store) -> None:
+def test_few_choices_are_each_tried_once(store: TrackedExperiment) -> None:
     # 2 methods x 3 x 2 points: Optuna alone would try some of them again and again
     space = {"recipe.batch_size": [16, 32, 64], "S1.model": ["resnet20", "wrn_16_1"]}
     searched = experiment(space, trials=12)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from switokd.files.storage import write_durably
 from switokd.spec.experiment import Experiment
-from switokd.tracking import tracker as tracking
+from switokd.tracking.store import find_experiment
 from tuning.cost.measurement import Estimate, estimate
 from tuning.placement import Placement
 from tuning.plan import Plan, make_plan
@@ -26,7 +26,7 @@ def dry_run(experiment: Experiment, console: Console, runs: Path = Path("runs"))
 
     The estimate is kept under `runs`, for the sweep to be compared with.
     """
-    plan = make_plan(experiment, tracking.existing_store(experiment.name))
+    plan = make_plan(experiment, find_experiment(experiment.name))
     print_trials(plan, console)
     cost = estimate(experiment, plan)
     print_estimate(cost, console)

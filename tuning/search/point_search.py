@@ -13,9 +13,8 @@ from ray.tune.search import Searcher
 
 from switokd.spec.candidates import Candidate
 from switokd.spec.experiment import Experiment
-from switokd.tracking import tracker as tracking
-from switokd.tracking.retry import TrackingError, answering
-from switokd.tracking.tracker import Store
+from switokd.tracking.retry import TrackingError
+from switokd.tracking.store import TrackedExperiment, TrackingStore
 from switokd.validation import FieldError
 from tuning.plan import Plan, tracked_candidates
 from tuning.progress import SweepProgress
@@ -32,7 +31,11 @@ class PointSearch(Searcher):
     """Tells Optuna what has been tried, and asks it what to try next."""
 
     def __init__(
-        self, experiment: Experiment, plan: Plan, store: Store, progress: SweepProgress
+        self,
+        experiment: Experiment,
+        plan: Plan,
+        store: TrackedExperiment,
+        progress: SweepProgress,
     ) -> None:
         super().__init__()
         self._progress = progress
@@ -82,7 +85,7 @@ class PointSearch(Searcher):
         A killed driver's workers live on for some seconds, in which they may create it.
         """
         try:
-            runs = tracking.find_runs(self._store)
+            runs = self._store.trial_runs()
         except TrackingError as error:
             log.warning("%s: the search goes on", error)
             return None
@@ -115,8 +118,7 @@ class PointSearch(Searcher):
 
     def _tracked(self, run_id: str) -> float | None:
         try:
-            with answering(self._store.uri):
-                run = tracking.client(self._store.uri).get_run(run_id)
+            run = TrackingStore(self._store.uri).run(run_id)
         except TrackingError as error:
             log.warning("%s: the search goes on without this trial's result", error)
             return None

@@ -19,7 +19,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from switokd.spec.trial import TrialSpec
-from switokd.tracking.tracker import Store
+from switokd.tracking.store import TrackedExperiment
 from switokd.validation import SpecError
 from tuning.placement import Placement
 from tuning.plan import Plan
@@ -51,7 +51,7 @@ class Work:
     """What the trials of a sweep have in common: where they leave things, and who guides them."""
 
     experiment: str
-    store: Store
+    store: TrackedExperiment
     runs: Path
     metric: str
     plan: Plan

@@ -30,7 +30,8 @@ from switokd.spec.space import SearchPoint
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.points import epoch_values
 from switokd.tracking.retry import SilentStoreError
-from switokd.tracking.tracker import Store, TrialTracker
+from switokd.tracking.store import TrackedExperiment
+from switokd.tracking.tracker import TrialTracker
 from switokd.training.trainer import EpochReport
 
 # a step is long enough to keep Tune's bookkeeping small and short enough to stop within
@@ -123,7 +124,8 @@ class TrialWorker(tune.Trainable):
 
     def _begin(self) -> TrialSession:
         trial = TrialSpec.model_validate_json(self._config["trial"])
-        tracker = TrialTracker(Store(*self._config["store"]), trial, self._config["sampled"])
+        tracked = TrackedExperiment(*self._config["store"])
+        tracker = TrialTracker(tracked, trial, self._config["sampled"])
         session = open_session(
             trial,
             runs=Path(self._config["runs"]),

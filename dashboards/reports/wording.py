@@ -1,0 +1,54 @@
+"""How the comparison's numbers are written, and what a reader is told of them."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+
+def number(value: float, form: str) -> str:
+    return "" if pd.isna(value) else format(value, form)
+
+
+def spread(mean: float, std: float, sign: str = "±") -> str:
+    """Mean and, over several seeds, standard deviation: `92.50 ±0.17`."""
+    return number(mean, ".2f") + ("" if pd.isna(std) else f" {sign}{std:.2f}")
+
+
+def interval(low: float, high: float) -> str:
+    return "" if pd.isna(low) else f"{low:.2f} to {high:.2f}"
+
+
+def p_value(value: float) -> str:
+    if pd.isna(value):
+        return ""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `5 h 02 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def legend(frame: pd.DataFrame, baseline: str) -> str:
+    """How to read the numbers: what was measured, on what, and which test stands behind p."""
+    measured_on = sorted(set(frame["measured_on"]))
+    lines = [
+        "Top-1 in percent on the " + "; ".join(measured_on) + ": mean and standard deviation over "
+        "seeds, of the best and of the last epoch; differences are of the last."
+    ]
+    if measured_on == ["test set"]:
+        lines.append("The best epoch was chosen on the test set itself, as in the paper.")
+    tests = sorted({test.partition(",")[0] for test in frame["last_test"] if test})
+    if tests:
+        lines.append(
+            f"p: two-sided {' or '.join(tests)} test against {baseline}, Holm's correction over "
+            f"the {int(frame['last_p_value'].notna().sum())} rows tested."
+        )
+    elif baseline:
+        lines.append("No p-values: a test needs two seeds or more that differ.")
+    return " ".join(lines)
