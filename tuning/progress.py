@@ -83,6 +83,10 @@ class SweepProgress:
     ) -> None:
         self._live.stop()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune saves its callback, scheduler and searcher; what they tell belongs to this terminal
+        return {}
+
     def add(self, trial: TrialSpec, point: SearchPoint | None = None) -> None:
         """Follow a trial, with its point where it is a search's."""
         self.trials[trial.trial_id] = TrialProgress(trial, point or {})

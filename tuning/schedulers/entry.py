@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from switokd.spec.experiment import Experiment
-from tuning.progress import SweepProgress
-
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
+
+    from switokd.spec.experiment import Experiment
+    from tuning.progress import SweepProgress
 
 # the results that a worker sends to a scheduler: an epoch, and the search's metric after it
 EPOCH, OBJECTIVE = "epoch", "objective"

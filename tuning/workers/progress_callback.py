@@ -18,10 +18,6 @@ class ProgressCallback(tune.Callback):
         super().__init__()
         self._progress = progress
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune saves its callbacks to restore them; this one belongs to its terminal
-        return {}
-
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         self._progress.start(trial_id(trial))
 
