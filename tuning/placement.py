@@ -17,14 +17,14 @@ class Placement:
     slots: int
 
 
-def place(resources: Resources, trials: int, total_cpus: int, total_gpus: float) -> Placement:
+def allocate(resources: Resources, trials: int, total_cpus: int, total_gpus: float) -> Placement:
     """Share the machine among `trials` trials.
 
     `auto` takes an equal part of the cores for each trial that runs at the same time, and of a GPU,
     where there are any, what `trials_per_gpu` leaves it. Raises SpecError where not even one trial
     fits.
     """
-    assert resources.trials_per_gpu != "auto", "measured by gpu_share.settled before"
+    assert resources.trials_per_gpu != "auto", "measured before, by gpu_share.with_measured_share"
     whole = 1.0 / resources.trials_per_gpu if total_gpus >= 1 else 0.0
     gpus = whole if resources.gpus == "auto" else resources.gpus
     if gpus > total_gpus:

@@ -50,6 +50,16 @@ class Plan:
     def total(self) -> int:
         return len(self.trials) + self.to_choose
 
+    @property
+    def to_train(self) -> int:
+        """How many trials have not finished, those that are still to be chosen included."""
+        return self.total - len(self.values)
+
+    def best(self, mode: str) -> str | None:
+        """The finished trial with the best value, `mode` being max or min; None without one."""
+        found = {key: value for key, value in self.values.items() if value is not None}
+        return (max if mode == "max" else min)(found, key=lambda key: found[key], default=None)
+
 
 def make_plan(experiment: Experiment, store: TrackedExperiment | None) -> Plan:
     """What the store, where there is one, says of an experiment. Raises TrackingError."""
@@ -58,7 +68,7 @@ def make_plan(experiment: Experiment, store: TrackedExperiment | None) -> Plan:
     candidates = dict(experiment.points) if search.draws else {}
     trials = {trial.trial_id: trial for trial in experiment.trials}
     to_choose = 0
-    if search.algorithm == "tpe":
+    if search.is_guided:
         chosen = tracked_candidates(experiment, runs)
         candidates = {key: candidates[key] for key in trials} | chosen
         trials = {key: candidate.trial for key, candidate in candidates.items()}

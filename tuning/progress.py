@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from ray import tune
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -47,8 +46,8 @@ class TrialProgress:
         return (time.monotonic() - self.started_at) * (1 - self.share_done) / gained
 
 
-class SweepProgress(tune.Callback):
-    """Follows Tune's events; a context manager, which holds the terminal's live table."""
+class SweepProgress:
+    """Told of each trial's life, by its id; a context manager, which holds the live table."""
 
     def __init__(
         self,
@@ -85,55 +84,46 @@ class SweepProgress(tune.Callback):
         self._live.stop()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune saves its callbacks to restore them; this one belongs to its terminal
+        # Tune saves its callback, scheduler and searcher; what they tell belongs to this terminal
         return {}
 
     def add(self, trial: TrialSpec, point: SearchPoint | None = None) -> None:
         """Follow a trial, with its point where it is a search's."""
         self.trials[trial.trial_id] = TrialProgress(trial, point or {})
 
-    def set_aside(self, trial_id: str) -> None:
-        """A scheduler lets another trial go first."""
-        progress = self.trials[trial_id]
-        progress.state = "waiting"
-        self._add_time(progress)
-
-    def await_again(self, trials: list[TrialSpec]) -> None:
-        """Failed trials are to be run once more."""
-        for trial in trials:
-            self.trials[trial.trial_id].state = "waiting"
-
     @property
     def unfinished(self) -> bool:
         """Whether any trial has neither finished nor failed."""
         return any(progress.state not in ENDED for progress in self.trials.values())
 
-    def _of(self, trial: Any) -> TrialProgress:
-        return self.trials[trial.config["choice"]["trial_id"]]
+    def requeue(self, trials: list[TrialSpec]) -> None:
+        """Failed trials are to be run once more."""
+        for trial in trials:
+            self.trials[trial.trial_id].state = "waiting"
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        progress = self._of(trial)
+    def start(self, trial_id: str) -> None:
+        """A worker takes the trial up, for the first time or again."""
+        progress = self.trials[trial_id]
         if progress.state == "running":
-            self._say("again", progress, "its worker ended: it goes on from its checkpoint")
-        elif progress.trial.trial_id in self.failures:
-            self._say("again", progress, "alone on its device")
-            del self.failures[progress.trial.trial_id]
+            self._print("again", progress, "its worker ended: it goes on from its checkpoint")
+        elif trial_id in self.failures:
+            self._print("again", progress, "alone on its device")
+            del self.failures[trial_id]
         progress.state = "running"
         progress.started_at = progress.running_since = time.monotonic()
         progress.started_progress = None
         self._first_start = self._first_start or progress.started_at
         self._refresh()
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
-    ) -> None:
-        progress = self._of(trial)
+    def report(self, trial_id: str, result: dict[str, Any]) -> None:
+        """What the worker says after a step (`TrialWorker.step`)."""
+        progress = self.trials[trial_id]
         for notice in result.get("notices", ()):
-            self._say("note", progress, notice)
+            self._print("note", progress, notice)
         if "failure" in result:
-            self.failures[progress.trial.trial_id] = result["failure"]
+            self.failures[trial_id] = result["failure"]
             if result["out_of_memory"]:
-                self.out_of_memory.add(progress.trial.trial_id)
+                self.out_of_memory.add(trial_id)
             return
         progress.last.pop("waiting", None)
         if "progress" in result and progress.started_progress is None:
@@ -143,16 +133,21 @@ class SweepProgress(tune.Callback):
         progress.last |= result
         self._refresh()
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        progress = self._of(trial)
-        self._end(progress, self.failures.get(progress.trial.trial_id))
+    def pause(self, trial_id: str) -> None:
+        """A scheduler lets another trial go first."""
+        progress = self.trials[trial_id]
+        progress.state = "waiting"
+        self._add_time(progress)
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        progress = self._of(trial)
-        error = trial.get_pickled_error()
+    def complete(self, trial_id: str) -> None:
+        """The trial's worker is done with it: finished, or failed as it has reported."""
+        self._end(self.trials[trial_id], self.failures.get(trial_id))
+
+    def give_up(self, trial_id: str, error: Exception | None) -> None:
+        """The trial has lost as many workers as it may."""
         reason = f"its worker died again and again; at last: {error}"
-        self.failures[progress.trial.trial_id] = reason
-        self._end(progress, reason)
+        self.failures[trial_id] = reason
+        self._end(self.trials[trial_id], reason)
 
     def _add_time(self, progress: TrialProgress) -> None:
         now = time.monotonic()
@@ -162,10 +157,10 @@ class SweepProgress(tune.Callback):
     def _end(self, progress: TrialProgress, failure: str | None) -> None:
         self._add_time(progress)
         progress.state = "failed" if failure else "finished"
-        self._say(progress.state, progress, failure.strip() if failure else _in_words(progress))
+        self._print(progress.state, progress, failure.strip() if failure else _in_words(progress))
         self._refresh()
 
-    def _say(self, what: str, progress: TrialProgress, words: str) -> None:
+    def _print(self, what: str, progress: TrialProgress, words: str) -> None:
         """One line that stays; its columns are aligned where labels are of ordinary length."""
         done = sum(p.state in ENDED for p in self.trials.values())
         total = str(self._total)
@@ -189,7 +184,7 @@ class SweepProgress(tune.Callback):
             self._printed = time.monotonic()
             for progress in self.trials.values():
                 if progress.state == "running":
-                    self._say("running", progress, _in_words(progress))
+                    self._print("running", progress, _in_words(progress))
             self._console.print(Text(self._counts()), soft_wrap=True)
 
     def _table(self) -> Group:

@@ -17,7 +17,13 @@ from switokd.tracking.store import find_experiment
 from switokd.train import run
 from switokd.validation import SpecError
 from tuning.cost import measurement as costing
-from tuning.cost.estimate import dry_run, in_bytes, keep_estimate, kept_estimate, truth_line
+from tuning.cost.estimate import (
+    compare_with_estimate,
+    dry_run,
+    format_bytes,
+    load_estimate,
+    save_estimate,
+)
 from tuning.cost.measurement import Estimate, TrialCost, TrialWork, estimate
 from tuning.placement import Placement
 from tuning.plan import Plan, make_plan
@@ -78,7 +84,7 @@ def test_the_disk_holds_a_checkpoint_and_the_weights_of_each_trial(experiment: E
     assert plan.folder_bytes == 2 * (30 + 2 * 10)
     assert plan.artifact_bytes == 2 * 2 * 10
     assert plan.running_bytes == 2 * 30
-    assert [in_bytes(n) for n in (0, 999, 1500, 2.5e9)] == ["0 B", "999 B", "1.5 kB", "2.5 GB"]
+    assert [format_bytes(n) for n in (0, 999, 1500, 2.5e9)] == ["0 B", "999 B", "1.5 kB", "2.5 GB"]
 
 
 def finished_plan(experiment: Experiment, finished: set[str]) -> Plan:
@@ -116,7 +122,7 @@ def test_a_dry_run_lists_every_trial_and_leaves_its_estimate_alone(
     assert "8 of 8 trials to train" in text
     left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(map(str, left)) == ["plan.yaml", "runs/plan/estimate.json"]
-    kept = kept_estimate(tmp_path / "runs" / "plan", make_plan(experiment, None))
+    kept = load_estimate(tmp_path / "runs" / "plan", make_plan(experiment, None))
     assert kept is not None
     assert kept.trial_seconds.keys() == {trial.trial_id for trial in experiment.trials}
     assert 0 < kept.wall_seconds <= kept.device_seconds == sum(kept.trial_seconds.values())
@@ -138,13 +144,13 @@ def test_an_estimate_is_compared_with_the_sweep_it_was_made_for(
 ) -> None:
     plan = make_plan(experiment, None)
     placement = Placement(2, 0, 1)
-    assert kept_estimate(tmp_path, plan) is None
-    keep_estimate(Estimate(tuple(costs(experiment, [9.0] * 8)), placement), tmp_path)
-    kept = kept_estimate(tmp_path, plan)
+    assert load_estimate(tmp_path, plan) is None
+    save_estimate(Estimate(tuple(costs(experiment, [9.0] * 8)), placement), tmp_path)
+    kept = load_estimate(tmp_path, plan)
     assert kept is not None
-    assert kept_estimate(tmp_path, replace(plan, to_choose=1)) is None
-    assert kept_estimate(tmp_path, finished_plan(experiment, {plan.trials[0].trial_id})) is None
-    assert truth_line(kept, 144.0, 36.0, placement) == (
+    assert load_estimate(tmp_path, replace(plan, to_choose=1)) is None
+    assert load_estimate(tmp_path, finished_plan(experiment, {plan.trials[0].trial_id})) is None
+    assert compare_with_estimate(kept, 144.0, 36.0, placement) == (
         "took 0:02:24 (0.02 CPU hours); estimated 0:01:12 (0.04): 2.00 and 0.50 times the estimate"
     )
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from switokd.spec.resources import Resources
 from switokd.validation import SpecError
-from tuning.placement import Placement, place
+from tuning.placement import Placement, allocate
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from tuning.placement import Placement, place
 def test_shares_of_known_machines(
     resources: dict[str, Any], trials: int, cpus: int, gpus: float, expected: Placement
 ) -> None:
-    assert place(Resources(**resources), trials, cpus, gpus) == expected
+    assert allocate(Resources(**resources), trials, cpus, gpus) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_shares_of_known_machines(
 )
 def test_a_trial_that_fits_nowhere(resources: dict[str, Any], told: str) -> None:
     with pytest.raises(SpecError) as raised:
-        place(Resources(**resources), 1, 2, 0)
+        allocate(Resources(**resources), 1, 2, 0)
     assert str(raised.value) == told
 
 
@@ -72,9 +72,9 @@ def test_no_machine_is_overfull(
     fits = (gpus == "auto" or gpus <= total_gpus) and (cpus == "auto" or cpus <= total_cpus)
     if not fits:
         with pytest.raises(SpecError):
-            place(resources, trials, total_cpus, total_gpus)
+            allocate(resources, trials, total_cpus, total_gpus)
         return
-    found = place(resources, trials, total_cpus, total_gpus)
+    found = allocate(resources, trials, total_cpus, total_gpus)
     assert 1 <= found.slots <= min(trials, max_concurrent or trials)
     assert found.cpus >= 1
     assert found.slots * found.cpus <= total_cpus

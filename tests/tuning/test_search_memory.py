@@ -14,8 +14,7 @@ from switokd.tracking import tracker as tracking
 from switokd.tracking.store import TrackedExperiment
 from switokd.tracking.tracker import TrialTracker
 from tuning.plan import make_plan
-from tuning.search.optuna_study import OptunaStudy
-from tuning.search.point_search import PointSearch
+from tuning.search.tpe import build, tpe_study
 
 SPACE = {
     "temperature": {"low": 1, "high": 8},
@@ -66,12 +65,12 @@ def leave_run(
 
 def test_points_survive_the_way_through_optuna() -> None:
     searched = experiment()
-    study = OptunaStudy(searched, 0)
+    study = tpe_study(searched, 0)
     for _ in range(20):
         asked, cell, point = study.ask()
         assert searched.search.has(point)
         assert type(point["recipe.batch_size"]) is int
-        again = study.begin(cell, point)
+        again = study.enqueue(cell, point)
         assert again.params["cell"] == cell
         assert SPACE["S1.model"][again.params["S1.model"]] == point["S1.model"]
         assert again.params["temperature"] == point["temperature"]
@@ -82,7 +81,7 @@ def test_points_survive_the_way_through_optuna() -> None:
 @pytest.mark.parametrize("mode", ["max", "min"])
 def test_what_is_told_moves_what_is_asked(mode: str) -> None:
     space = {"temperature": SPACE["temperature"]}
-    study = OptunaStudy(experiment(space, mode=mode), 0)
+    study = tpe_study(experiment(space, mode=mode), 0)
     for number in range(30):
         temperature = 1 + 7 * number / 29
         study.tell_past(number % 2, {"temperature": temperature}, temperature)
@@ -93,7 +92,7 @@ def test_what_is_told_moves_what_is_asked(mode: str) -> None:
 
 
 def test_a_failed_point_counts_as_the_worst_and_a_forgotten_one_not_at_all() -> None:
-    study = OptunaStudy(experiment(), 0)
+    study = tpe_study(experiment(), 0)
     for tell in (lambda a: study.tell(a, None), lambda a: study.tell(a, float("nan"))):
         asked, _, _ = study.ask()
         tell(asked)
@@ -138,7 +137,7 @@ def test_a_search_gives_what_waits_then_chooses_new_ones(store: TrackedExperimen
         leave_run(store, searched, trial_id, searched.points[trial_id].point, float(number))
     progress = NoProgress()
     plan = make_plan(searched, store)
-    search = PointSearch(searched, plan, store, progress)
+    search = build(searched, plan, store, progress)
     assert search.total == 2
     waiting = search.suggest("a")["choice"]
     assert waiting["trial_id"] == searched.trials[9].trial_id
@@ -160,7 +159,7 @@ def test_a_search_gives_what_waits_then_chooses_new_ones(store: TrackedExperimen
 def test_a_run_that_comes_late_is_taken_up_instead_of_a_new_point(store: TrackedExperiment) -> None:
     """As a killed driver's worker may leave it, when the next driver has made its plan."""
     searched = experiment(trials=12)
-    search = PointSearch(searched, make_plan(searched, store), store, NoProgress())
+    search = build(searched, make_plan(searched, store), store, NoProgress())
     for number in range(10):
         search.suggest(str(number))
     point = {
@@ -180,7 +179,7 @@ def test_few_choices_are_each_tried_once(store: TrackedExperiment) -> None:
     # 2 methods x 3 x 2 points: Optuna alone would try some of them again and again
     space = {"recipe.batch_size": [16, 32, 64], "S1.model": ["resnet20", "wrn_16_1"]}
     searched = experiment(space, trials=12)
-    search = PointSearch(searched, make_plan(searched, store), store, NoProgress())
+    search = build(searched, make_plan(searched, store), store, NoProgress())
     given = [search.suggest(str(n))["choice"]["trial_id"] for n in range(12)]
     assert len(set(given)) == 12
     assert search.exhausted

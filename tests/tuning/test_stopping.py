@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from switokd.spec.search import Search
-from tuning.schedulers.stopping import FinishStopped, stopping_scheduler
+from switokd.spec.experiment import Experiment
+from tests.tuning.workplace import small_experiment
+from tuning.progress import SweepProgress
+from tuning.schedulers import SCHEDULERS
+from tuning.schedulers.graceful_stop import GracefulStop
+from tuning.schedulers.judged_results import History
 
 
 class Worker:
@@ -31,13 +37,20 @@ def trial(name: str) -> Any:
     return TuneTrial(name)
 
 
-def scheduler(**settings: Any) -> FinishStopped:
-    made = stopping_scheduler(Search(**settings), epochs=16)
-    assert isinstance(made, FinishStopped)
+def built(past: Sequence[History] = (), **settings: Any) -> Any:
+    content = small_experiment(methods=["dml"], recipe={"epochs": 16}, search=settings)
+    experiment = Experiment.model_validate(content)
+    progress = SweepProgress(list(experiment.trials), Console(quiet=True))
+    return SCHEDULERS.load(experiment.search.scheduler)(experiment, progress, lambda: past)
+
+
+def scheduler(past: Sequence[History] = (), **settings: Any) -> GracefulStop:
+    made = built(past, **settings)
+    assert isinstance(made, GracefulStop)
     return made
 
 
-def report(guide: FinishStopped, who: Any, epoch: int, value: float | None) -> list[str]:
+def report(guide: GracefulStop, who: Any, epoch: int, value: float | None) -> list[str]:
     """The orders that one result leads to; Tune itself is always told to go on."""
     before = len(who.temporary_state.ray_actor.orders)
     result = {"epoch": epoch} | ({} if value is None else {"objective": value})
@@ -45,8 +58,11 @@ def report(guide: FinishStopped, who: Any, epoch: int, value: float | None) -> l
     return who.temporary_state.ray_actor.orders[before:]
 
 
-def test_no_scheduler_is_none() -> None:
-    assert stopping_scheduler(Search(), epochs=16) is None
+def test_without_a_scheduler_every_trial_goes_on() -> None:
+    fifo = built()
+    for name in ("good", "bad"):
+        fifo.on_trial_add(None, trial(name))
+        assert fifo.on_trial_result(None, trial(name), {"epoch": 1}) == "CONTINUE"
 
 
 @pytest.mark.parametrize(("mode", "sign"), [("max", 1), ("min", -1)])
@@ -100,8 +116,8 @@ def test_a_failed_trial_is_no_result() -> None:
 
 @pytest.mark.parametrize("name", ["asha", "median"])
 def test_what_earlier_calls_finished_is_compared_with(name: str) -> None:
-    guide = scheduler(scheduler=name, grace_epochs=1)
-    guide.recall([[(1, 80.0), (2, 81.0)], [(1, 82.0)], [(1, 84.0)], []])
+    past = [[(1, 80.0), (2, 81.0)], [(1, 82.0)], [(1, 84.0)], []]
+    guide = scheduler(past, scheduler=name, grace_epochs=1)
     bad = trial("bad")
     guide.on_trial_add(None, bad)
     assert report(guide, bad, 1, 60.0) == [f"stopped by {name}"]

@@ -1,0 +1,1 @@
+"""What a sweep takes before it runs: time, disk, and how many trials share a GPU."""

@@ -31,7 +31,7 @@ def dry_run(experiment: Experiment, console: Console, runs: Path = Path("runs"))
     cost = estimate(experiment, plan)
     print_estimate(cost, console)
     try:
-        keep_estimate(cost, runs / experiment.name)
+        save_estimate(cost, runs / experiment.name)
     except OSError as error:
         console.print(f"the estimate is not kept: {error}", highlight=False, soft_wrap=True)
 
@@ -73,9 +73,9 @@ def print_estimate(cost: Estimate, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(
-        f"disk: about {in_bytes(cost.folder_bytes)} under runs/ (checkpoint and weights of each "
-        f"trial), {in_bytes(cost.artifact_bytes)} in the artifact store, and while trials run "
-        f"{in_bytes(cost.running_bytes)} more",
+        f"disk: about {format_bytes(cost.folder_bytes)} under runs/ (checkpoint and weights of "
+        f"each trial), {format_bytes(cost.artifact_bytes)} in the artifact store, and while "
+        f"trials run {format_bytes(cost.running_bytes)} more",
         highlight=False,
         soft_wrap=True,
     )
@@ -86,7 +86,7 @@ def device_share(placement: Placement) -> tuple[str, float]:
     return ("GPU", placement.gpus) if placement.gpus else ("CPU", placement.cpus)
 
 
-def in_bytes(number: float) -> str:
+def format_bytes(number: float) -> str:
     """`1.5 GB`: three digits and a unit of 1000s."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
@@ -96,7 +96,7 @@ def in_bytes(number: float) -> str:
 
 
 @dataclass(frozen=True)
-class KeptEstimate:
+class SavedEstimate:
     """What a dry run said of the trials that were then to be trained."""
 
     trial_seconds: dict[str, float]
@@ -106,36 +106,36 @@ class KeptEstimate:
     placement: dict[str, Any]
 
 
-def keep_estimate(cost: Estimate, folder: Path) -> None:
+def save_estimate(cost: Estimate, folder: Path) -> None:
     """Write the estimate for later. Raises OSError."""
     seconds = {c.trial.trial_id: c.work.seconds for c in cost.costs if not c.finished}
-    kept = KeptEstimate(
+    saved = SavedEstimate(
         seconds, cost.to_choose, cost.wall_seconds, cost.device_seconds, asdict(cost.placement)
     )
     folder.mkdir(parents=True, exist_ok=True)
-    write_durably(folder / ESTIMATE_FILE, json.dumps(asdict(kept), indent=2).encode())
+    write_durably(folder / ESTIMATE_FILE, json.dumps(asdict(saved), indent=2).encode())
 
 
-def kept_estimate(folder: Path, plan: Plan) -> KeptEstimate | None:
+def load_estimate(folder: Path, plan: Plan) -> SavedEstimate | None:
     """The estimate of a dry run of exactly the trials that `plan` has to train, or None."""
     try:
-        kept = KeptEstimate(**json.loads((folder / ESTIMATE_FILE).read_text()))
+        saved = SavedEstimate(**json.loads((folder / ESTIMATE_FILE).read_text()))
     except (OSError, ValueError, TypeError):
         return None
-    same = kept.trial_seconds.keys() == {trial.trial_id for trial in plan.missing}
-    return kept if same and kept.to_choose == plan.to_choose else None
+    same = saved.trial_seconds.keys() == {trial.trial_id for trial in plan.missing}
+    return saved if same and saved.to_choose == plan.to_choose else None
 
 
-def truth_line(
-    kept: KeptEstimate, wall_seconds: float, trial_seconds: float, placement: Placement
+def compare_with_estimate(
+    saved: SavedEstimate, wall_seconds: float, trial_seconds: float, placement: Placement
 ) -> str:
     """The sweep's real cost beside the estimate; `trial_seconds`: of all trials together."""
     device, share = device_share(placement)
-    estimated_share = device_share(Placement(**kept.placement))[1]
-    estimated, real = kept.device_seconds * estimated_share, trial_seconds * share
+    estimated_share = device_share(Placement(**saved.placement))[1]
+    expected, real = saved.device_seconds * estimated_share, trial_seconds * share
     return (
         f"took {timedelta(seconds=round(wall_seconds))} ({real / 3600:.2f} {device} hours); "
-        f"estimated {timedelta(seconds=round(kept.wall_seconds))} ({estimated / 3600:.2f}): "
-        f"{wall_seconds / max(kept.wall_seconds, 1e-9):.2f} and "
-        f"{real / max(estimated, 1e-9):.2f} times the estimate"
+        f"estimated {timedelta(seconds=round(saved.wall_seconds))} ({expected / 3600:.2f}): "
+        f"{wall_seconds / max(saved.wall_seconds, 1e-9):.2f} and "
+        f"{real / max(expected, 1e-9):.2f} times the estimate"
     )

@@ -42,7 +42,9 @@ def trials_per_gpu(use: GpuUse) -> int:
     return max(1, min(by_memory, by_time, MOST_TRIALS))
 
 
-def settled(resources: Resources, trials: Sequence[TrialSpec], total_gpus: float) -> Resources:
+def with_measured_share(
+    resources: Resources, trials: Sequence[TrialSpec], total_gpus: float
+) -> Resources:
     """The resources with `trials_per_gpu` measured where it is `auto`, on a GPU of its own.
 
     Where not even one trial fits, it is 1: the trial itself will say so.

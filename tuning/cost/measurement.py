@@ -16,8 +16,8 @@ from switokd.spec.experiment import Experiment
 from switokd.spec.trial import TrialSpec
 from switokd.training.build import build_trainer, choose_device
 from switokd.training.trainer import Trainer
-from tuning.cost.gpu_share import settled
-from tuning.placement import Placement, place
+from tuning.cost.gpu_share import with_measured_share
+from tuning.placement import Placement, allocate
 from tuning.plan import Plan
 
 WARMUP_STEPS = 2
@@ -98,9 +98,8 @@ class Estimate:
 def estimate(experiment: Experiment, plan: Plan) -> Estimate:
     """Time a few steps of each kind of trial in this process. Raises DataError."""
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
-    to_train = plan.total - len(plan.values)
-    resources = settled(experiment.resources, plan.missing or plan.trials, gpus)
-    placement = place(resources, max(1, to_train), cpus, gpus)
+    resources = with_measured_share(experiment.resources, plan.missing or plan.trials, gpus)
+    placement = allocate(resources, max(1, plan.to_train), cpus, gpus)
     torch.set_num_threads(placement.cpus)
     timed: dict[tuple[Any, ...], TrialWork] = {}
     costs = []

@@ -7,9 +7,10 @@ from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from switokd.spec.experiment import FIRST_POINTS, Experiment
+from switokd.spec.experiment import Experiment
 from switokd.spec.space import Interval, SearchPoint, is_whole
 
 # the cell of the file's grid is one more dimension, beside keys that all have a dot or are words
@@ -17,12 +18,12 @@ CELL = "cell"
 
 
 class OptunaStudy:
-    """Optuna's memory of one search.
+    """Optuna's memory of one search, and the sampler that chooses by it.
 
     Choices are told by their position: Optuna takes no lists, and holds 1 and True for one.
     """
 
-    def __init__(self, experiment: Experiment, points_before: int) -> None:
+    def __init__(self, experiment: Experiment, sampler: BaseSampler) -> None:
         search = experiment.search
         self._space = search.space
         cells = len(experiment.cells)
@@ -40,11 +41,7 @@ class OptunaStudy:
                 )
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
-            direction="maximize" if search.mode == "max" else "minimize",
-            # a sampler of the same seed would begin with the same points once more
-            sampler=optuna.samplers.TPESampler(
-                seed=search.seed + points_before, n_startup_trials=FIRST_POINTS, constant_liar=True
-            ),
+            direction="maximize" if search.mode == "max" else "minimize", sampler=sampler
         )
 
     @property
@@ -64,7 +61,7 @@ class OptunaStudy:
                 point[key] = dimension[value]
         return asked, asked.params[CELL], point
 
-    def begin(self, cell: int, point: SearchPoint) -> Any:
+    def enqueue(self, cell: int, point: SearchPoint) -> Any:
         """Take up a point that Optuna did not choose; its handle."""
         self._study.enqueue_trial(self._parameters(cell, point))
         return self._study.ask(self._distributions)

@@ -1,4 +1,4 @@
-"""A guided search's trials for Tune: first those that wait, then points that Optuna chooses.
+"""A guided search's trials for Tune: first those that wait, then points that a study chooses.
 
 Its memory is the tracking store: a point lies with its trial's run from the run's creation on, so
 that a search that is started again knows all its points and never makes one too many.
@@ -19,12 +19,12 @@ from switokd.validation import FieldError
 from tuning.plan import Plan, tracked_candidates
 from tuning.progress import SweepProgress
 from tuning.search.optuna_study import OptunaStudy
-from tuning.workers.trial_worker import describe_choice
+from tuning.workers.trial_worker import trial_config
 
 log = logging.getLogger(__name__)
 
 # Optuna repeats itself where choices are few; then a point drawn at random is as good
-ASKED_IN_VAIN = 20
+REPEATS_ALLOWED = 20
 
 
 class PointSearch(Searcher):
@@ -36,6 +36,7 @@ class PointSearch(Searcher):
         plan: Plan,
         store: TrackedExperiment,
         progress: SweepProgress,
+        study: OptunaStudy,
     ) -> None:
         super().__init__()
         self._progress = progress
@@ -46,7 +47,7 @@ class PointSearch(Searcher):
         self._left = plan.to_choose
         self._continues = plan.continues
         self._asked: dict[str, Any] = {}
-        self.study = OptunaStudy(experiment, len(self._known))
+        self.study = study
         for trial_id, value in plan.values.items():
             if value is not None:
                 candidate = plan.candidates[trial_id]
@@ -69,17 +70,17 @@ class PointSearch(Searcher):
             return str(Searcher.FINISHED)
         if self._waiting:
             candidate = self._waiting.pop(0)
-            asked = self.study.begin(candidate.cell, candidate.point)
+            asked = self.study.enqueue(candidate.cell, candidate.point)
         else:
-            asked, candidate = self._left_behind() or self._choose()
+            asked, candidate = self._created_meanwhile() or self._choose()
             self._left -= 1
             self._known.add(candidate.trial.trial_id)
             self._progress.add(candidate.trial, candidate.point)
         self._asked[trial_id] = asked
         continues = self._continues.get(candidate.trial.trial_id, ())
-        return {"choice": describe_choice(candidate.trial, candidate.point, continues)}
+        return {"choice": trial_config(candidate.trial, candidate.point, continues)}
 
-    def _left_behind(self) -> tuple[Any, Candidate] | None:
+    def _created_meanwhile(self) -> tuple[Any, Candidate] | None:
         """A point whose run has come since the plan was made.
 
         A killed driver's workers live on for some seconds, in which they may create it.
@@ -91,11 +92,11 @@ class PointSearch(Searcher):
             return None
         unknown = {trial_id: run for trial_id, run in runs.items() if trial_id not in self._known}
         for candidate in tracked_candidates(self._experiment, unknown).values():
-            return self.study.begin(candidate.cell, candidate.point), candidate
+            return self.study.enqueue(candidate.cell, candidate.point), candidate
         return None
 
     def _choose(self) -> tuple[Any, Candidate]:
-        for _ in range(ASKED_IN_VAIN):
+        for _ in range(REPEATS_ALLOWED):
             asked, cell, point = self.study.ask()
             try:
                 trial = self._experiment.cells[cell].at(point)
@@ -107,7 +108,7 @@ class PointSearch(Searcher):
             self.study.forget(asked)
         drawn = self._experiment.draw()
         candidate = next(each for each in drawn if each.trial.trial_id not in self._known)
-        return self.study.begin(candidate.cell, candidate.point), candidate
+        return self.study.enqueue(candidate.cell, candidate.point), candidate
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -21,6 +21,8 @@ DEFAULTS = {
 }
 # how the driver reaches the tracking store and its artifacts, passwords included
 STORE_ACCESS = ("MLFLOW_TRACKING_", "MLFLOW_S3_", "AWS_", "PG")
+# what a worker needs of the driver's environment, also on another machine
+FOR_WORKERS = ("SWITOKD_DATA",)
 
 
 def prepare() -> None:
@@ -44,7 +46,12 @@ def store_access() -> dict[str, Any]:
     """
     ours = {name: value for name, value in os.environ.items() if name.startswith(STORE_ACCESS)}
 
-    def take_over() -> None:
+    def set_environment() -> None:
         os.environ.update(ours)
 
-    return {"worker_process_setup_hook": take_over} if ours else {}
+    return {"worker_process_setup_hook": set_environment} if ours else {}
+
+
+def for_workers() -> dict[str, str]:
+    """The variables that a trial's configuration carries to its worker."""
+    return {name: os.environ[name] for name in FOR_WORKERS if name in os.environ}

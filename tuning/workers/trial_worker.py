@@ -33,17 +33,18 @@ from switokd.tracking.retry import SilentStoreError
 from switokd.tracking.store import TrackedExperiment
 from switokd.tracking.tracker import TrialTracker
 from switokd.training.trainer import EpochReport
+from tuning.schedulers.judged_results import OBJECTIVE
 
 # a step is long enough to keep Tune's bookkeeping small and short enough to stop within
 STEP_SECONDS = 2.0
 # a worker whose driver was killed lives on for some seconds, and holds its trial
-HELD_PATIENCE_SECONDS = 60.0
+LOCK_TIMEOUT_SECONDS = 60.0
 
 
 class TrialWorker(tune.Trainable):
     """Trains the trial of its config; reused for the next one without a new process.
 
-    config["choice"]: see `describe_choice`.
+    config["choice"]: see `trial_config`.
     config["common"]: `store` (uri, experiment and sweep run), `runs` (the absolute folder),
     `threads` (of torch), `environment` (variables of the driver's), `metric` (what a scheduler
     judges by after each epoch, or None).
@@ -54,35 +55,35 @@ class TrialWorker(tune.Trainable):
         self._held = ExitStack()
         self._notices = NoticeHandler(logging.WARNING)
         logging.getLogger("switokd").addHandler(self._notices)
-        self._take(config)
+        self._assign(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._leave()
-        self._take(new_config)
+        self._close_session()
+        self._assign(new_config)
         return True
 
-    def _take(self, config: dict[str, Any]) -> None:
+    def _assign(self, config: dict[str, Any]) -> None:
         self._config = config["common"] | config["choice"]
         self._waiting_since: float | None = None
-        self._stop_order: str | None = None
+        self._stop_reason: str | None = None
         self._exchange: tuple[str, str, dict[str, float]] | None = None
         os.environ.update(self._config["environment"])
 
-    def stop_early(self, why: str) -> None:
+    def stop_early(self, reason: str) -> None:
         """Let the trial end as a finished one after the epoch that it is in."""
-        self._stop_order = why
+        self._stop_reason = reason
 
     def take_over(self, donor: str, changed: str, values: dict[str, float]) -> None:
         """Go on from another member's networks under changed settings (a TrialSpec in JSON)."""
         self._exchange = (donor, changed, values)
 
-    def set_aside(self) -> None:
+    def pause(self) -> None:
         """Leave the trial for a while to whichever worker takes it up next."""
         try:
             if self._session is not None:
                 self._exchange_networks(self._session)
         finally:
-            self._leave()
+            self._close_session()
 
     def step(self) -> dict[str, Any]:
         try:
@@ -96,8 +97,8 @@ class TrialWorker(tune.Trainable):
 
     def _advance(self) -> dict[str, Any]:
         session = self._session or self._begin()
-        if self._stop_order is not None:
-            session.stop_early(self._stop_order)
+        if self._stop_reason is not None:
+            session.stop_early(self._stop_reason)
         self._exchange_networks(session)
         metric = self._config["metric"]
         stop_at = time.monotonic() + STEP_SECONDS
@@ -108,13 +109,13 @@ class TrialWorker(tune.Trainable):
                 break
         progress = describe_progress(session, report)
         if report is not None and metric is not None:
-            progress["objective"] = epoch_values(report)[metric]
+            progress[OBJECTIVE] = epoch_values(report)[metric]
             # the driver may be a later one than that which changed them
             progress["point"] = json.dumps(session.changed_values or self._config["sampled"])
         if session.done:
             result = session.finish(STEP_SECONDS)
             progress |= {"done": True, "run_id": result.run_id, "stopped": session.why_stopped}
-            self._leave()
+            self._close_session()
         return progress
 
     def _exchange_networks(self, session: TrialSession) -> None:
@@ -141,21 +142,21 @@ class TrialWorker(tune.Trainable):
         now = time.monotonic()
         self._waiting_since = self._waiting_since or now
         held = isinstance(error, HeldError)
-        if now - self._waiting_since > (HELD_PATIENCE_SECONDS if held else FINISH_PATIENCE_SECONDS):
+        if now - self._waiting_since > (LOCK_TIMEOUT_SECONDS if held else FINISH_PATIENCE_SECONDS):
             return self._fail(error)
         if held:
             time.sleep(STEP_SECONDS / 2)
         return {"done": False, "waiting": str(error)}
 
     def _fail(self, error: Exception) -> dict[str, Any]:
-        self._leave(error)
+        self._close_session(error)
         return {
             "done": True,
             "failure": failure_reason(error),
             "out_of_memory": isinstance(error, torch.OutOfMemoryError),
         }
 
-    def _leave(self, error: BaseException | None = None) -> None:
+    def _close_session(self, error: BaseException | None = None) -> None:
         session, self._session = self._session, None
         if session is not None:
             # as the end of a `with` block that spans Tune's steps
@@ -175,10 +176,10 @@ class TrialWorker(tune.Trainable):
 
     def cleanup(self) -> None:
         """Tune stops the trial: leave a checkpoint and a run marked KILLED."""
-        self._leave()
+        self._close_session()
 
 
-def describe_choice(
+def trial_config(
     trial: TrialSpec, point: SearchPoint | None, continues: Sequence[str] = ()
 ) -> dict[str, Any]:
     """A trial as a worker takes it, with its point where it is a search's.

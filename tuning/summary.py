@@ -1,0 +1,51 @@
+"""What a sweep says of an experiment as it begins and as it ends."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from switokd.spec.experiment import Experiment
+from tuning.plan import Plan
+
+
+def print_plan(experiment: Experiment, plan: Plan, console: Console) -> None:
+    """How many trials there are, and a warning where the search is tuned on the test set."""
+    console.print(
+        f"{experiment.name}: {plan.total} trials, {len(plan.values)} finished before, "
+        f"{plan.to_train} to train",
+        highlight=False,
+    )
+    if tuned_on_the_test_set(experiment):
+        console.print(
+            f"recipe.holdout is 0: {experiment.search.metric} is measured on the test set, on "
+            "which this search is tuned",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def print_best(experiment: Experiment, plan: Plan, console: Console) -> None:
+    """The best point of a search in one line."""
+    search = experiment.search
+    best = plan.best(search.mode)
+    if best is None:
+        return
+    finished = sum(value is not None for value in plan.values.values())
+    candidate = plan.candidates[best]
+    values = "  ".join(f"{key}={value}" for key, value in candidate.point.items())
+    if search.is_population:
+        values = f"began with {values}"
+    console.print(
+        f"best of {finished}: {search.metric} {plan.values[best]:.6g}  {best}  "
+        f"{candidate.trial.pair} {candidate.trial.method.name}  {values}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def tuned_on_the_test_set(experiment: Experiment) -> bool:
+    """Whether the search judges by what is also reported as the result."""
+    search = experiment.search
+    guided = search.draws or search.judges_early
+    judged = search.metric.startswith(("val_", "best_val_", "last_val_", "agreement/"))
+    return guided and judged and any(not recipe.holdout for recipe in experiment.recipe)

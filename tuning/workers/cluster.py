@@ -1,0 +1,50 @@
+"""Ray, started or joined: what there is to run trials on."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from switokd.validation import SpecError
+from tuning.workers.ray_environment import store_access
+
+
+@dataclass(frozen=True)
+class ClusterResources:
+    """What there is to schedule on, all nodes together."""
+
+    cpus: int
+    gpus: float
+    nodes: int
+
+
+@contextmanager
+def ray_session() -> Iterator[ClusterResources]:
+    """A Ray to schedule on: the cluster of RAY_ADDRESS, else one of our own.
+
+    Raises SpecError where the cluster does not answer.
+    """
+    settings: dict[str, Any] = {"include_dashboard": False}
+    if os.environ.get("RAY_ADDRESS"):
+        # a cluster has its dashboard or not; its workers do not have our environment
+        settings = {"runtime_env": store_access()}
+    try:
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        where = os.environ.get("RAY_ADDRESS") or "this machine"
+        raise SpecError(f"no Ray at {where} (RAY_ADDRESS): {error}") from None
+    try:
+        resources = ray.cluster_resources()
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        yield ClusterResources(
+            int(resources.get("CPU", 1)), float(resources.get("GPU", 0)), max(1, len(alive))
+        )
+    finally:
+        ray.shutdown()
