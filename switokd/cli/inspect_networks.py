@@ -1,8 +1,8 @@
-"""What the command line does with trained networks: score them, export them."""
+"""What the command line does with trained networks: score, explain and export them; the zoo."""
 
 from __future__ import annotations
 
-from enum import StrEnum
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,29 +10,18 @@ import typer
 from rich.table import Table
 
 from switokd import names
+from switokd.cli.arguments import RUNS, Network, RunName, Weights, WhichWeights
 from switokd.cli.terminal import console
 from switokd.data import DATASETS
 from switokd.models import MODELS
-from switokd.validation import SpecError, known_name
-
-
-class WhichWeights(StrEnum):
-    best = "best"
-    last = "last"
-
-
-RunId = Annotated[str, typer.Argument(help="an MLflow run", show_default=False)]
-Network = Annotated[
-    str | None, typer.Option(metavar="NAME", help="of a run: T1, S1, ...; default all")
-]
-Weights = Annotated[WhichWeights, typer.Option(help="of a run: of its best or its last epoch")]
+from switokd.validation import SpecError
 
 
 def evaluate(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="RUN_ID_OR_CHECKPOINT", help="an MLflow run, or a file", show_default=False
+            metavar="RUN_OR_CHECKPOINT", help="a run, a trial or a file", show_default=False
         ),
     ],
     network: Network = None,
@@ -45,9 +34,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a trained network on the test set of its data."""
-    for kind, name, known in (("network", model, MODELS), ("dataset", dataset, DATASETS)):
+    for name, registry in ((model, MODELS), (dataset, DATASETS)):
         if name is not None:
-            known_name(kind, name, known)
+            registry.check(name)
     from switokd.inspection import weights as stored_weights
     from switokd.training.build import choose_device
 
@@ -58,7 +47,7 @@ def evaluate(
     else:
         if model is not None or dataset is not None:
             raise SpecError(f"--model and --dataset are of a file; {target!r} is none")
-        paths = fetch_weights(target, network, weights)
+        _, paths = fetch_weights(target, network, weights)
         stored = {name: stored_weights.read_weights(path) for name, path in paths.items()}
     table = Table(box=None, header_style="bold")
     rows = [
@@ -74,19 +63,19 @@ def evaluate(
 
 
 def export(
-    run_id: RunId,
+    run: RunName,
     network: Network = None,
     weights: Weights = WhichWeights.best,
 ) -> None:
     """Log trained networks to their run as MLflow models."""
-    paths = fetch_weights(run_id, network, weights)
+    run_id, paths = fetch_weights(run, network, weights)
     from switokd.files.lock import writable
     from switokd.inspection.export import save_model
     from switokd.inspection.weights import read_weights
     from switokd.tracking import tracker as tracking
 
     for name, path in paths.items():
-        folder = writable(Path("runs")) / "export" / run_id / name
+        folder = writable(RUNS) / "export" / run_id / name
         save_model(read_weights(path), folder)
         tracking.log_folder(run_id, folder, f"{names.MODELS_FOLDER}/{name}")
         address = f"runs:/{run_id}/{names.MODELS_FOLDER}/{name}"
@@ -94,14 +83,64 @@ def export(
     console.print("read one: mlflow.pytorch.load_model(ADDRESS)", highlight=False)
 
 
-def fetch_weights(run_id: str, network: str | None, weights: WhichWeights) -> dict[str, Path]:
-    """Local copies of a run's weights by network; None for all. Raises SpecError."""
-    from switokd.tracking import artifacts as run_files
-    from switokd.tracking.address import StoreError, check_answers, default_uri
+def explain(
+    run: RunName,
+    images: Annotated[int, typer.Option(min=1, max=50, help="how many to show")] = 8,
+    weights: Weights = WhichWeights.best,
+) -> None:
+    """Show where teacher and student look (Grad-CAM)."""
+    run_id, paths = fetch_weights(run, None, weights)
+    from dashboards.figures import heat_maps
+    from switokd.files.lock import writable
+    from switokd.inspection import explain as grad_cam
+    from switokd.inspection.weights import read_weights
+    from switokd.tracking import tracker as tracking
+    from switokd.training.build import choose_device
+
+    stored = {name: read_weights(path) for name, path in paths.items()}
+    explanation = grad_cam.explain(stored, images, choose_device("auto"))
+    shown_as = {name: f"{name} {model}" for name, model in explanation.models.items()}
+    overlays = heat_maps.overlay_figure(
+        explanation.images, explanation.maps, shown_as, explanation.classes
+    )
+    surfaces = heat_maps.surface_figure(explanation.maps, shown_as, explanation.classes)
+    numbers = explanation.numbers()
+    folder = writable(RUNS) / "explain" / run_id
+    files = {
+        "heat_maps.png": heat_maps.png(overlays),
+        "surfaces.html": heat_maps.surface_page(surfaces).encode(),
+        names.HEAT_MAPS_FILE: explanation.arrays(),
+        names.AGREEMENT_FILE: json.dumps(numbers, indent=2).encode(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    tracking.log_folder(run_id, folder, names.EXPLAIN_FOLDER)
+    for name, value in numbers.items():
+        console.print(f"{name:28} {value:.4g}", highlight=False)
+    console.print(f"in the run's artifacts and in {folder}", highlight=False, soft_wrap=True)
+
+
+def models() -> None:
+    """List the networks: name, parameters, reference."""
+    from switokd.models import describe
+
+    table = Table("name", "classes", "parameters", "reference", box=None, header_style="bold")
+    for card in describe():
+        table.add_row(card.name, str(card.nominal_classes), f"{card.parameters:,}", card.reference)
+    console.print(table)
+
+
+def fetch_weights(
+    name: str, network: str | None, weights: WhichWeights
+) -> tuple[str, dict[str, Path]]:
+    """The id of the run that is meant, and copies of its weights by network; None for all."""
+    from switokd.tracking import artifacts
+    from switokd.tracking.address import StoreError
+    from switokd.tracking.run_names import find_run
 
     try:
-        # asked first: MLflow would create a SQLite file that is not there
-        check_answers(default_uri())
+        run_id = find_run(name).info.run_id
     except StoreError as error:
-        raise SpecError(f"{run_id!r} is no file, and {error}") from None
-    return run_files.fetch_weights(run_id, network, weights.value)
+        raise SpecError(f"{name!r} is no file, and {error}") from None
+    return run_id, artifacts.fetch_weights(run_id, network, weights.value)

@@ -16,6 +16,7 @@ import torch
 from mlflow import MlflowClient
 from rich.console import Console
 
+from switokd.cli import compare, inspect_networks, run_trials
 from switokd.cli import main as cli
 from switokd.models import MODELS
 from switokd.validation import DataError
@@ -66,7 +67,8 @@ def user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> User:
     _sit_down(tmp_path, monkeypatch)
-    monkeypatch.setattr(cli, "console", Console(width=140))
+    for module in (run_trials, compare, inspect_networks):
+        monkeypatch.setattr(module, "console", Console(width=140))
     return User(tmp_path, capsys)
 
 
@@ -77,7 +79,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
     interrupt, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         _sit_down(folder, patch)
-        patch.setattr(cli, "console", Console(file=output, width=140))
+        for module in (run_trials, compare, inspect_networks):
+            patch.setattr(module, "console", Console(file=output, width=140))
         with pytest.raises(SystemExit) as end:
             cli.main(["train", "tiny.yaml"])
     assert end.value.code == 0
@@ -92,7 +95,8 @@ def owner(
 ) -> User:
     """The user of the folder with the trained trial."""
     _sit_down(trained[0], monkeypatch)
-    monkeypatch.setattr(cli, "console", Console(width=140))
+    for module in (run_trials, compare, inspect_networks):
+        monkeypatch.setattr(module, "console", Console(width=140))
     return User(trained[0], capsys)
 
 
@@ -155,13 +159,20 @@ def test_evaluate_a_run_and_its_files_agree_with_training(owner: User) -> None:
     ]
 
 
+def test_a_run_may_be_called_by_its_trial(owner: User) -> None:
+    (trial,) = owner.folder.glob("runs/tiny/trials/*")
+    assert owner.types("evaluate", trial.name[:6], "--network", "S1") == 0
+    (row,) = [line.split() for line in owner.output.splitlines() if "digits" in line]
+    assert row[:2] == ["S1", "wrn_16_1"]
+
+
 def test_evaluate_tells_what_it_cannot_find(owner: User) -> None:
     (run_id,), _ = stored(owner.folder)
     (file,) = owner.folder.glob("runs/tiny/trials/*/weights/S1-last.pt")
     assert "has no best weights of 'S2' (it has those of: S1, T1)" in owner.is_told(
         "evaluate", run_id, "--network", "S2"
     )
-    assert "Run with id=abc not found" in owner.is_told("evaluate", "abc")
+    assert "has no run 'abc': give a run id, a trial id" in owner.is_told("evaluate", "abc")
     assert owner.is_told("evaluate", "a.pt").startswith("a.pt: no such file (looked at /")
     assert owner.is_told("evaluate", "a/b").startswith("a/b: no such file (looked at /")
     assert "which holds one network" in owner.is_told("evaluate", str(file), "--network", "S1")
@@ -313,7 +324,7 @@ def test_how_a_command_ends_is_the_status(
     def load(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "load_experiment", load)
+    monkeypatch.setattr(run_trials, "load_experiment", load)
     assert user.types("train", "tiny.yaml") == status
     assert user.errors == told
 
@@ -322,7 +333,7 @@ def test_an_error_of_ours_is_not_hidden(user: User, monkeypatch: pytest.MonkeyPa
     def load(*_: object) -> None:
         raise KeyError("a programmer's mistake")
 
-    monkeypatch.setattr(cli, "load_experiment", load)
+    monkeypatch.setattr(run_trials, "load_experiment", load)
     with pytest.raises(KeyError):
         cli.main(["train", "tiny.yaml"])
 
