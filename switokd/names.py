@@ -67,7 +67,6 @@ WEIGHTS_FOLDER = "weights"
 EXPLAIN_FOLDER = "explain"
 HEAT_MAPS_FILE = "heat_maps.npz"
 AGREEMENT_FILE = "agreement.json"
-MODELS_FOLDER = "models"
 
 
 def metric(quantity: str, *subject: str) -> str:

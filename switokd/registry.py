@@ -21,7 +21,8 @@ class Registry(MutableMapping[str, str]):
 
     def check(self, name: object) -> None:
         """Raise SpecError, with the nearest known name, for a name that is not registered."""
-        known_name(self.kind, name, self._addresses)
+        if name not in self._addresses:
+            known_name(self.kind, name, self._addresses)
 
     def checked(self, name: str) -> str:
         """The name, if it is registered: a validator of fields that hold it."""

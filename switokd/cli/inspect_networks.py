@@ -72,15 +72,24 @@ def export(
     from switokd.files.lock import writable
     from switokd.inspection.export import save_model
     from switokd.inspection.weights import read_weights
-    from switokd.tracking import tracker as tracking
+    from switokd.tracking.artifacts import log_model
+    from switokd.tracking.run_names import find_run
 
+    mlflow_run = find_run(run_id)
     for name, path in paths.items():
         folder = writable(RUNS) / "export" / run_id / name
-        save_model(read_weights(path), folder)
-        tracking.log_folder(run_id, folder, f"{names.MODELS_FOLDER}/{name}")
-        address = f"runs:/{run_id}/{names.MODELS_FOLDER}/{name}"
+        about = save_model(read_weights(path), folder)
+        facts = {key: str(about[key]) for key in ("model", "dataset", "image_size")}
+        address = log_model(
+            mlflow_run, f"{name}-{weights.value}", folder, {"network": name} | facts
+        )
         console.print(f"{name}  {address}", highlight=False, soft_wrap=True)
-    console.print("read one: mlflow.pytorch.load_model(ADDRESS)", highlight=False)
+    console.print(
+        "read one: mlflow.pyfunc.load_model(ADDRESS).predict(IMAGES), with images as uint8 or as "
+        "floats from 0 to 1",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def explain(

@@ -27,7 +27,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackingStore:
 def test_every_way_to_name_a_run(store: TrackingStore) -> None:
     runs = list(store.runs(list(store.experiments())))
     trials = {run.data.tags[names.TRIAL_ID]: run for run in runs if names.TRIAL_ID in run.data.tags}
-    assert len(trials) == len(runs) - 1 == 10
+    assert len(trials) == len(runs) - 1 > 5
     for trial_id, run in trials.items():
         for name in (trial_id, trial_id[:8], run.info.run_id, run.info.run_id[:14]):
             assert find_run(name).info.run_id == run.info.run_id, name
