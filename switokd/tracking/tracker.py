@@ -233,9 +233,9 @@ class TrialTracker:
                 metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in batch]
                 open_client(self._tracked.uri).log_batch(run_id, metrics=metrics)
         except Exception as error:
-            if is_final(error):
-                raise RefusedError(in_one_line(error)) from None
-            raise
+            # the outbox names the store itself
+            kind = RefusedError if is_final(error) else ConnectionError
+            raise kind(in_one_line(error)) from None
 
     def _ensure_run(self) -> str:
         """The trial's run, found by its id or created; RUNNING from now on."""

@@ -163,3 +163,9 @@ def test_what_may_pass_is_tried_again_and_named_once(
         retry_until(time.monotonic() + 0.05, tracked.trial_runs, tracked.uri)
     assert len(calls) > 2
     assert str(error.value).count(tracked.uri) == 1
+    tracker = TrialTracker(tracked, trial())
+    tracker.begin("cpu", 1)
+    with pytest.raises(SilentStoreError, match="refused") as error:
+        tracker.finish([], 1)
+    tracker.outbox.close()
+    assert str(error.value).count(tracked.uri) == 1
