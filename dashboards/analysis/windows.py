@@ -43,7 +43,8 @@ def step_points(
     chosen = timeline["step"].between(first, last) & (timeline["teacher"] == teacher)
     rows = timeline[chosen & (timeline["student"] == student)]
     rows = rows.assign(run_id=run_id, link=link, expert=rows["expert"].astype(float))
-    return resampled(rows[POINT_COLUMNS], limit)
+    # an older file lacks what was not recorded then
+    return resampled(rows.reindex(columns=POINT_COLUMNS), limit)
 
 
 def resampled(points: pd.DataFrame, limit: int) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from switokd.cli import compare, inspect_networks, pack_data, run_trials
+from switokd.cli import compare, inspect_networks, pack_data, prune, run_trials
 from switokd.cli.arguments import INTERRUPTED, WRONG_INPUT, complain
 from switokd.validation import SpecError
 
@@ -28,6 +28,7 @@ for command in (
     inspect_networks.explain,
     inspect_networks.export,
     inspect_networks.models,
+    prune.prune,
 ):
     app.command()(command)
 app.add_typer(pack_data.app, name="data")

@@ -16,7 +16,7 @@ import torch
 from mlflow import MlflowClient
 from rich.console import Console
 
-from switokd.cli import compare, inspect_networks, run_trials
+from switokd.cli import compare, inspect_networks, prune, run_trials
 from switokd.cli import main as cli
 from switokd.models import MODELS
 from switokd.validation import DataError
@@ -67,7 +67,7 @@ def user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> User:
     _sit_down(tmp_path, monkeypatch)
-    for module in (run_trials, compare, inspect_networks):
+    for module in (run_trials, compare, inspect_networks, prune):
         monkeypatch.setattr(module, "console", Console(width=140))
     return User(tmp_path, capsys)
 
@@ -79,7 +79,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
     interrupt, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         _sit_down(folder, patch)
-        for module in (run_trials, compare, inspect_networks):
+        for module in (run_trials, compare, inspect_networks, prune):
             patch.setattr(module, "console", Console(file=output, width=140))
         with pytest.raises(SystemExit) as end:
             cli.main(["train", "tiny.yaml"])
@@ -95,7 +95,7 @@ def owner(
 ) -> User:
     """The user of the folder with the trained trial."""
     _sit_down(trained[0], monkeypatch)
-    for module in (run_trials, compare, inspect_networks):
+    for module in (run_trials, compare, inspect_networks, prune):
         monkeypatch.setattr(module, "console", Console(width=140))
     return User(trained[0], capsys)
 

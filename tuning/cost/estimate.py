@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from switokd.files.sizes import format_bytes
 from switokd.files.storage import write_durably
 from switokd.spec.experiment import Experiment
 from switokd.tracking.store import find_experiment
@@ -84,15 +85,6 @@ def print_estimate(cost: Estimate, console: Console) -> None:
 def device_share(placement: Placement) -> tuple[str, float]:
     """What a second of one trial is counted in: shares of a GPU, or CPU cores."""
     return ("GPU", placement.gpus) if placement.gpus else ("CPU", placement.cpus)
-
-
-def format_bytes(number: float) -> str:
-    """`1.5 GB`: three digits and a unit of 1000s."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} TB"
 
 
 @dataclass(frozen=True)
