@@ -10,14 +10,11 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from switokd import names
 from switokd.tracking.store import TrackedExperiment, TrackingStore
 from tuning.upkeep import in_training
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 COPIES = (names.WEIGHTS_FOLDER, names.TIMELINE_FILE, names.SPEC_FILE)
 # what the commands of these names write here and log to the run as well
@@ -65,11 +62,11 @@ def find_dispensable(experiment: str, store: TrackedExperiment, runs: Path) -> l
     return found
 
 
-def _finished(tracked: Mapping[str, Run]) -> dict[str, Run]:
+def _finished(tracked: Mapping[str, Any]) -> dict[str, Any]:
     return {key: run for key, run in tracked.items() if run.info.status == "FINISHED"}
 
 
-def _copies(folder: Path, run: Run, store: TrackedExperiment) -> Iterator[Dispensable]:
+def _copies(folder: Path, run: Any, store: TrackedExperiment) -> Iterator[Dispensable]:
     """The files of a finished trial that its run has whole."""
     reader = TrackingStore(store.uri)
     kept = {Path(path).name for path in reader.artifacts(run.info.run_id)}

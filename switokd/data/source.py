@@ -46,6 +46,10 @@ class Source:
     std: tuple[float, ...]
     augmentation: str
 
+    def size_of(self, path: str | os.PathLike[str] | None) -> int:
+        """The side in pixels that training gets by default."""
+        return self.image_size
+
     @property
     def channels(self) -> int:
         """Planes of an image: 1 for grey sets, 3 for colour."""
@@ -71,6 +75,15 @@ class StreamSource(Source):
     """A set that is read and decoded while training: `open(root, path)` finds its records."""
 
     open: Callable[[Path, Path | None], RecordSplits]
+    native_size: Callable[[Path], int | None] = lambda path: None
+
+    def size_of(self, path: str | os.PathLike[str] | None) -> int:
+        """The side in pixels that training gets by default: never more than the images have.
+
+        `native_size` looks at a few images of a user's own set for their usual short side.
+        """
+        native = None if path is None else self.native_size(Path(path).expanduser().absolute())
+        return min(self.image_size, native or self.image_size)
 
 
 def validate_request(

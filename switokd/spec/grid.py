@@ -50,7 +50,7 @@ def _resolve(
     shared = {name: getattr(recipe, name) for name in Recipe.model_fields}
     # what the data set would choose is written out: stated or not, it is the same trial
     source = describe(file.dataset.name)
-    shared["image_size"] = recipe.image_size or source.image_size
+    shared["image_size"] = recipe.image_size or source.size_of(file.dataset.path)
     if recipe.augmentation == "default":
         shared["augmentation"] = source.augmentation
     for group in [networks] if together else [{"S1": alone} for alone in networks.values()]:

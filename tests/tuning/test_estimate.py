@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -120,12 +122,37 @@ def test_a_dry_run_lists_every_trial_and_leaves_its_estimate_alone(
     assert all(text.count(trial.trial_id) == 1 for trial in experiment.trials)
     assert text.count("to train") == 8 + 1
     assert "8 of 8 trials to train" in text
+    assert re.search(r"memory: about \d.* [GM]B for 2 at once", text)
     left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(map(str, left)) == ["plan.yaml", "runs/plan/estimate.json"]
     kept = load_estimate(tmp_path / "runs" / "plan", make_plan(experiment, None))
     assert kept is not None
     assert kept.trial_seconds.keys() == {trial.trial_id for trial in experiment.trials}
     assert 0 < kept.wall_seconds <= kept.device_seconds == sum(kept.trial_seconds.values())
+
+
+def test_a_long_step_is_told_by_a_few_images(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+    real = costing.timed_step
+
+    def spied(trainer: Any, images: Any, targets: Any, count: int) -> float:
+        trained.append(count)
+        # as if an image took a tenth of a second
+        real(trainer, images, targets, count)
+        return count / 10
+
+    monkeypatch.setattr(costing, "timed_step", spied)
+    trial = experiment.trials[0]
+    trainer = costing.build_trainer(trial, torch.device("cpu"))
+    batch = trial.recipe.batch_size
+    assert costing.step_seconds(trainer) == (pytest.approx(batch / 10), 8 / batch)
+    assert max(trained) == 8, "no whole step was run"
+    trained.clear()
+    monkeypatch.setattr(costing, "LONGEST_STEP_SECONDS", 1e9)
+    assert costing.step_seconds(trainer) == (pytest.approx(batch / 10), 1.0)
+    assert trained.count(batch) == costing.WARMUP_STEPS + costing.TIMED_STEPS
 
 
 def test_bytes_are_those_of_real_checkpoints(experiment: Experiment, tmp_path: Path) -> None:

@@ -29,7 +29,14 @@ def dry_run(experiment: Experiment, console: Console, runs: Path = Path("runs"))
     """
     plan = make_plan(experiment, find_experiment(experiment.name))
     print_trials(plan, console)
-    cost = estimate(experiment, plan)
+    with console.status("") as status:
+        cost = estimate(
+            experiment,
+            plan,
+            lambda trial, number, of: status.update(
+                f"timing a few steps of {trial.pair} {trial.method.variant} ({number} of {of})"
+            ),
+        )
     print_estimate(cost, console)
     try:
         save_estimate(cost, runs / experiment.name)
@@ -77,6 +84,12 @@ def print_estimate(cost: Estimate, console: Console) -> None:
         f"disk: about {format_bytes(cost.folder_bytes)} under runs/ (checkpoint and weights of "
         f"each trial), {format_bytes(cost.artifact_bytes)} in the artifact store, and while "
         f"trials run {format_bytes(cost.running_bytes)} more",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(
+        f"memory: about {format_bytes(cost.memory_bytes)} for {min(cost.placement.slots, to_train)}"
+        " at once, libraries included",
         highlight=False,
         soft_wrap=True,
     )

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from switokd.session.memory import MIB, PeakMemory
 from switokd.spec.experiment import Experiment
 from switokd.spec.trial import TrialSpec
 from switokd.training.build import build_trainer, choose_device
-from switokd.training.trainer import Trainer
+from switokd.training.trainer import Images, Trainer
 from tuning.cost.gpu_share import with_measured_share
 from tuning.placement import Placement, allocate
 from tuning.plan import Plan
@@ -24,15 +25,21 @@ WARMUP_STEPS = 2
 TIMED_STEPS = 3
 WARMUP_EVALUATION = 1
 TIMED_EVALUATION = 2
+# a first step on so few images tells how long a whole one takes
+FIRST_IMAGES = 8
+# whole steps that would take longer are not run: the few images stand for them
+LONGEST_STEP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class TrialWork:
-    """What one trial takes: seconds, and bytes of a checkpoint and of its networks' weights."""
+    """What one trial takes: seconds, and bytes of a checkpoint, of its networks' weights,
+    and of memory on its device."""
 
     seconds: float = 0.0
     checkpoint_bytes: int = 0
     weights_bytes: int = 0
+    memory_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,12 @@ class Estimate:
         return self._bytes(lambda work: 2 * work.weights_bytes)
 
     @property
+    def memory_bytes(self) -> float:
+        """What as many trials as run at once hold in the memory of their devices together."""
+        at_once = min(self.placement.slots, len(self.seconds))
+        return at_once * max((cost.work.memory_bytes for cost in self.costs), default=0.0)
+
+    @property
     def running_bytes(self) -> int:
         """What is there besides while they run: two checkpoints where one will stay."""
         at_once = min(self.placement.slots, len(self.seconds))
@@ -95,20 +108,27 @@ class Estimate:
         return sum(known) * len(self.seconds) / max(1, len(known))
 
 
-def estimate(experiment: Experiment, plan: Plan) -> Estimate:
-    """Time a few steps of each kind of trial in this process. Raises DataError."""
+def estimate(
+    experiment: Experiment, plan: Plan, on_kind: Callable[[TrialSpec, int, int], None] | None = None
+) -> Estimate:
+    """Time a few steps of each kind of trial in this process. Raises DataError.
+
+    `on_kind(trial, number, of)` is called before each kind is timed, with a trial of it.
+    """
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     resources = with_measured_share(experiment.resources, plan.missing or plan.trials, gpus)
     placement = allocate(resources, max(1, plan.to_train), cpus, gpus)
     torch.set_num_threads(placement.cpus)
+    kinds = {kind_of_work(trial): trial for trial in reversed(plan.missing)}
     timed: dict[tuple[Any, ...], TrialWork] = {}
-    costs = []
-    for trial in plan.trials:
-        finished = trial.trial_id in plan.values
-        kind = kind_of_work(trial)
-        if not finished and kind not in timed:
-            timed[kind] = measure(trial)
-        costs.append(TrialCost(trial, finished, timed.get(kind, TrialWork())))
+    for number, (kind, trial) in enumerate(reversed(kinds.items()), start=1):
+        if on_kind is not None:
+            on_kind(trial, number, len(kinds))
+        timed[kind] = measure(trial)
+    costs = [
+        TrialCost(trial, trial.trial_id in plan.values, timed.get(kind_of_work(trial), TrialWork()))
+        for trial in plan.trials
+    ]
     return Estimate(tuple(costs), placement, plan.to_choose)
 
 
@@ -122,29 +142,57 @@ def kind_of_work(trial: TrialSpec) -> tuple[Any, ...]:
 
 def measure(trial: TrialSpec) -> TrialWork:
     """The expected work of one trial: timed steps and evaluation batches, times their number."""
-    trainer = build_trainer(trial, choose_device(trial.resources.gpus))
+    device = choose_device(trial.resources.gpus)
+    trainer = build_trainer(trial, device)
     try:
+        memory = PeakMemory(device)
         steps = trainer.data.steps_per_epoch
-        epoch = steps * step_seconds(trainer) + evaluation_seconds(trainer)
+        step, share = step_seconds(trainer)
+        epoch = steps * step + evaluation_seconds(trainer)
         weights = sum(_bytes_in(network.state_dict()) for network in trainer.networks.values())
         momenta = sum(_bytes_in(each.state_dict()) for each in trainer.optimizers.values())
         # the best epoch's weights lie in a checkpoint beside the newest
-        return TrialWork(trainer.epochs * epoch, 2 * weights + momenta, weights)
+        return TrialWork(
+            trainer.epochs * epoch,
+            2 * weights + momenta,
+            weights,
+            (memory.mib() or 0.0) * MIB / share,
+        )
     finally:
         trainer.data.close()
 
 
-def step_seconds(trainer: Trainer) -> float:
-    """The median of a few training steps, after some that are not typical."""
-    times = []
-    batches = itertools.islice(trainer.data.train_epoch(), WARMUP_STEPS + TIMED_STEPS)
-    for images, targets in batches:
-        started = time.perf_counter()
-        trainer.train_step(images, targets)
-        trainer.timeline.flush()
-        times.append(time.perf_counter() - started)
+def step_seconds(trainer: Trainer) -> tuple[float, float]:
+    """The seconds of a training step, and the share of its images that were really trained on.
+
+    The median of a few steps, after some that are not typical. Where a step of a few images shows
+    that a whole one would be long, such small steps are timed and multiplied out.
+    """
+    times: list[float] = []
+    share = 1.0
+    batches = trainer.data.train_epoch()
+    for number, (images, targets) in enumerate(batches):
+        few = FIRST_IMAGES / len(targets)
+        if number == 0 and few < 1:
+            timed_step(trainer, images, targets, FIRST_IMAGES)
+            small = timed_step(trainer, images, targets, FIRST_IMAGES)
+            share = few if small / few > LONGEST_STEP_SECONDS else 1.0
+        count = FIRST_IMAGES if share < 1 else len(targets)
+        times.append(timed_step(trainer, images, targets, count))
+        if len(times) == WARMUP_STEPS + TIMED_STEPS:
+            break
     timed = sorted(times[WARMUP_STEPS:] or times)
-    return timed[len(timed) // 2]
+    return timed[len(timed) // 2] / share, share
+
+
+def timed_step(trainer: Trainer, images: Images, targets: Tensor, count: int) -> float:
+    """The seconds of one training step on the first `count` images of a batch."""
+    views = images if isinstance(images, tuple) else (images,)
+    cut = tuple(view[:count] for view in views)
+    started = time.perf_counter()
+    trainer.train_step(cut if isinstance(images, tuple) else cut[0], targets[:count])
+    trainer.timeline.flush()
+    return time.perf_counter() - started
 
 
 def evaluation_seconds(trainer: Trainer) -> float:

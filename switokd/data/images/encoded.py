@@ -65,6 +65,34 @@ def jpeg_components(data: bytes | memoryview) -> int | None:
     return None
 
 
+def image_size(data: bytes | memoryview) -> tuple[int, int] | None:
+    """Height and width in pixels from a file's first bytes; None where they do not tell."""
+    head = bytes(data)
+    try:
+        match image_format(head):
+            case "png":
+                return png_size(head)
+            case "gif":
+                width, height = struct.unpack_from("<HH", head, 6)
+                return height, width
+            case "jpeg":
+                return _jpeg_size(head)
+            case _:
+                return None
+    except (struct.error, IndexError):
+        return None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    position = 2
+    while data[position] == 0xFF and data[position + 1] != START_OF_SCAN:
+        if data[position + 1] in START_OF_FRAME:
+            height, width = struct.unpack_from(">HH", data, position + 5)
+            return height, width
+        position += _marker_length(data, position)
+    return None
+
+
 def _marker_length(data: bytes | memoryview, position: int) -> int:
     marker = data[position + 1]
     if marker == 0xFF:  # fill byte

@@ -9,13 +9,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from switokd.data.images.encoded import structural_fault
-from switokd.data.images.folder import FolderListing, list_folder
+from switokd.data.images.encoded import image_size, structural_fault
+from switokd.data.images.folder import IMAGE_SUFFIXES, FolderListing, list_folder
 from switokd.data.images.records import FolderRecords, Records, RecordSplits
 from switokd.data.source import StreamSource
 from switokd.data.splits import stratified_split
@@ -25,10 +27,15 @@ TEST_SHARE = 0.2
 TEST_NAMES = ("val", "test")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STAMPS = ".checked"
+# enough images to know their usual size, and enough of each to find it stated
+LOOKED_AT = 64
+HEAD_BYTES = 2**16
+# as the recipe's smallest image size
+SMALLEST_SIDE = 4
 
 
 def image_folder() -> StreamSource:
-    """A user's own colour photographs, 224 x 224 by random resized crop and flip."""
+    """A user's own colour photographs by random resized crop and flip, at most 224 x 224."""
     return StreamSource(
         name="image_folder",
         nominal_classes=None,
@@ -37,7 +44,42 @@ def image_folder() -> StreamSource:
         std=IMAGENET_STD,
         augmentation="crop_flip",
         open=_open,
+        native_size=usual_short_side,
     )
+
+
+def usual_short_side(path: Path) -> int | None:
+    """The median of the short sides, in pixels, of some images of every class; None without one.
+
+    Reads the beginnings of a few files, and no more of a packed set than as many records.
+    """
+    train = _split_path(path, "train") or path
+    try:
+        sides = [min(size) for size in map(image_size, _first_bytes(train)) if size]
+    except (OSError, DataError):
+        # what is wrong with the set, its reader says
+        return None
+    return max(SMALLEST_SIDE, sorted(sides)[len(sides) // 2]) if sides else None
+
+
+def _first_bytes(path: Path) -> Iterator[bytes]:
+    if path.is_file():
+        from switokd.data.packed.lmdb_reader import LmdbRecords
+
+        records = LmdbRecords(path)
+        try:
+            step = max(1, len(records.labels) // LOOKED_AT)
+            for index in range(0, len(records.labels), step):
+                yield bytes(records.read(index))
+        finally:
+            records.close()
+        return
+    classes = [entry for entry in sorted(path.iterdir()) if entry.is_dir()]
+    for folder in classes[:LOOKED_AT]:
+        files = (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+        for file in itertools.islice(files, max(1, LOOKED_AT // len(classes))):
+            with file.open("rb") as opened:
+                yield opened.read(HEAD_BYTES)
 
 
 def _open(root: Path, path: Path | None) -> RecordSplits:
