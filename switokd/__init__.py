@@ -1,3 +1,22 @@
-"""Switchable online knowledge distillation (SwitOKD, ECCV 2022): one trial, spec to weights."""
+"""Switchable online knowledge distillation (SwitOKD, ECCV 2022): run, track and compare it.
+
+`load_experiment`, `sweep`, `compare`, `timelines` and `epochs` are what the commands do, each
+loaded when it is first used; `switokd.train(trial)` trains one trial in this process.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+FUNCTIONS = ("load_experiment", "sweep", "compare", "timelines", "epochs")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "train":
+        return importlib.import_module("switokd.train")
+    if name in FUNCTIONS:
+        return getattr(importlib.import_module("switokd.cli.functions"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,13 +1,15 @@
-"""Train one trial in this process: the public face of a trial's life.
+"""Train one trial in this process: `switokd.train(trial)`, or `switokd.train.run(trial)`.
 
 A sweep's workers run the same session; with Ray and MLflow or without either.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from switokd.session.trial_session import TrialResult, open_session
 from switokd.spec.trial import TrialSpec
@@ -36,3 +38,13 @@ def run(
             if after_epoch is not None:
                 after_epoch(report)
         return session.finish()
+
+
+class _CallableModule(ModuleType):
+    """So that `switokd.train` is both what users call and where they import `run` from."""
+
+    def __call__(self, trial: TrialSpec, **options: Any) -> TrialResult:
+        return run(trial, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -6,10 +6,12 @@ over a space, trials are points of the space, each within one cell of the grid.
 
 from __future__ import annotations
 
+import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError, model_validator
 
@@ -66,13 +68,18 @@ class Experiment(ExperimentFile):
         return draw(self, self.cells)
 
 
-def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
-    """Read, override and check an experiment file.
+def load_experiment(
+    source: Path | str | Mapping[str, Any], overrides: Sequence[str] = ()
+) -> Experiment:
+    """Read, override and check an experiment: a YAML file, or a mapping of the same keys.
 
     `overrides` are `dotted.key=value`, the value in YAML. Raises SpecError, one line per mistake,
     each naming the file and the key.
     """
-    data = read_mapping(Path(path))
+    if isinstance(source, Mapping):
+        data, name = copy.deepcopy(dict(source)), "the experiment"
+    else:
+        data, name = read_mapping(Path(source)), str(source)
     for override in overrides:
         apply_override(data, override)
     try:
@@ -82,7 +89,10 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experime
         _ = experiment.trials
     except ValidationError as error:
         lines = str(field_error(error)).splitlines()
+    except FieldError as error:
+        # points of a search are drawn after the file has been checked
+        lines = str(error).splitlines()
     else:
         return experiment
-    source = f"{path} with {' '.join(overrides)}" if overrides else str(path)
-    raise SpecError("\n".join(f"{source}: {line}" for line in lines))
+    place = f"{name} with {' '.join(overrides)}" if overrides else name
+    raise SpecError("\n".join(f"{place}: {line}" for line in lines))

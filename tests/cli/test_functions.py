@@ -1,0 +1,92 @@
+"""The commands as functions of `switokd`, and the page that shows them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import switokd
+from switokd import names
+from switokd.models import MODELS
+from switokd.session.trial_session import open_session
+from switokd.tracking import tracker as tracking
+from switokd.tracking.tracker import TrialTracker
+from switokd.validation import SpecError
+from tests.compatibility import cases
+from tests.compatibility.tiny_networks import TINY_NETWORKS
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "python.md"
+
+
+def test_importing_it_loads_next_to_nothing() -> None:
+    script = "import sys, switokd; assert not {'torch', 'pydantic', 'rich'} & set(sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert (
+        subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == 0
+    )
+
+
+def test_a_mapping_is_checked_as_a_file_is_and_left_as_it_was() -> None:
+    mapping = {
+        "name": "x",
+        "dataset": "digits",
+        "cohorts": [cases.PAIR],
+        "methods": ["dml"],
+        "recipe": {"epochs": 1},
+    }
+    with pytest.raises(
+        SpecError, match=r"the experiment with recipe\.epochs=0: recipe\.epochs: must"
+    ):
+        switokd.load_experiment(mapping, ["recipe.epochs=0"])
+    assert mapping["recipe"] == {"epochs": 1}
+    with pytest.raises(AttributeError, match="no attribute 'swep'"):
+        _ = switokd.swep
+
+
+def test_frames_of_a_tracked_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, builder in TINY_NETWORKS.items():
+        monkeypatch.setitem(MODELS, name, builder)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    (trial,) = cases.experiment("framed").trials
+    store = tracking.open_experiment("framed", uri, tmp_path)
+    with open_session(
+        trial, runs=tmp_path, threads=1, tracker=TrialTracker(store, trial)
+    ) as session:
+        reports = list(session.epochs())
+        session.finish()
+    epochs = switokd.epochs(trial.trial_id[:8])
+    assert list(epochs.index) == [1, 2, 3]
+    assert list(epochs["val_top1/S1"]) == [report.scores["S1"].top1 for report in reports]
+    assert {"ce/T1", "lr/T1", "agreement/T1-S1", names.IMAGES_PER_SECOND} <= set(epochs)
+    assert not {"gap/T1-S1", "train_seconds"} & set(epochs), "no metric of an epoch"
+    steps = switokd.timelines(trial.trial_id)
+    assert list(steps["step"]) == list(range(1, session.trainer.step + 1))
+    frame = switokd.compare("framed")
+    assert list(frame["network"]) == ["S1", "T1"]
+    again = switokd.train(trial, runs=tmp_path / "alone", threads=1)
+    assert frame["last_mean"].iloc[0] == pytest.approx(again.metrics["last_val_top1/S1"])
+
+
+@pytest.mark.slow
+def test_the_page_runs_as_it_is_written(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 5
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
+    answer = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "wrn_16_1>resnet20" in answer.stdout
