@@ -1,4 +1,4 @@
-"""A tracking store by its address: whether it answers, asked before MLflow is; SQLite's upkeep.
+"""A tracking store by its address: whether it answers, asked before MLflow is.
 
 MLflow itself would create a missing SQLite file, and would try a dead server again for minutes.
 """
@@ -10,14 +10,13 @@ import socket
 import sqlite3
 import urllib.error
 import urllib.request
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from switokd.tracking import sqlite_file
+from switokd.tracking.sqlite_file import ANSWER_SECONDS
 from switokd.validation import SpecError
 
-ANSWER_SECONDS = 5.0
-ANALYZED_ROWS = 20_000
 # the databases that MLflow writes to, and their usual ports
 DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -62,7 +61,7 @@ def refuse_password(uri: str) -> None:
 
 
 def check_writable(uri: str) -> None:
-    """Raise StoreError where a store can neither be written nor made; a SQLite file is made."""
+    """Raise StoreError where a store can neither be written nor made."""
     refuse_password(uri)
     path = sqlite_path(uri)
     if path is None:
@@ -73,6 +72,10 @@ def check_writable(uri: str) -> None:
         raise StoreError(f"{uri} is a folder; a SQLite store is a file")
     elif path.exists():
         check_sqlite(path, uri)
+        try:
+            sqlite_file.check_writes(path)
+        except sqlite3.Error as error:
+            raise StoreError(f"{uri} cannot be written: {error}") from None
 
 
 def check_answers(uri: str) -> None:
@@ -106,35 +109,20 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(parts.path[1:]) if parts.scheme == "sqlite" else None
 
 
-def open_read_only(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=ANSWER_SECONDS)
-
-
 def check_sqlite(path: Path, uri: str) -> None:
     if not path.is_file():
         raise StoreError(f"no tracking store at {uri}: run a sweep first")
     try:
-        with closing(open_read_only(path)) as connection:
-            connection.execute("select count(*) from sqlite_master").fetchone()
+        sqlite_file.open_read_only(path).close()
     except sqlite3.Error as error:
         raise StoreError(f"{uri} is not a readable SQLite store: {error}") from error
 
 
 def update_statistics(uri: str) -> None:
-    """Let a SQLite store know its own contents; without, it reads histories by the wrong index.
-
-    A sample will do, of more rows than a run has points. Gives up quietly on a busy store.
-    """
+    """Let a SQLite store choose its indices well; nothing for any other."""
     path = sqlite_path(uri)
-    if path is None or not path.is_file():
-        return
-    try:
-        with closing(sqlite3.connect(path, timeout=ANSWER_SECONDS)) as connection:
-            connection.execute(f"PRAGMA analysis_limit={ANALYZED_ROWS}")
-            connection.execute("ANALYZE metrics")
-            connection.commit()
-    except sqlite3.Error:
-        return
+    if path is not None and path.is_file():
+        sqlite_file.update_statistics(path)
 
 
 def check_server(uri: str) -> None:

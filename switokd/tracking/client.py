@@ -1,10 +1,13 @@
-"""MLflow's client, made in one place: quiet, and soon to give up."""
+"""MLflow's client, made in one place: quiet, and soon to give up; and a new store of its own."""
 
 from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from switokd.tracking.sqlite_file import ensure_made
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,7 +24,24 @@ def open_client(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
-    # set after the import, which sets them anew: the migrations of a new store are no news
+    # set after the import, which sets them anew: what goes wrong is raised too, and told once
     for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     return MlflowClient(uri)
+
+
+def ensure_sqlite(path: Path) -> None:
+    """Make the SQLite store where there is none (`sqlite_file.ensure_made`)."""
+
+    def build(new: Path) -> None:
+        open_client(f"sqlite:///{new}").search_experiments(max_results=1)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ensure_made(path, build, newest_revision)
+
+
+def newest_revision() -> str:
+    """Of the schema that this MLflow wants of a database, which no public call tells."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    return str(_get_latest_schema_revision())

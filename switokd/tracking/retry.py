@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -56,7 +57,14 @@ def unusable(
 def in_one_line(error: Exception) -> str:
     """The reason alone of an error that names its store already."""
     reason = error.reason if isinstance(error, TrackingError) else None
-    return " ".join((reason or str(error)).split())[:300]
+    text = " ".join((reason or str(error)).split())
+    return plain_words(text)[:300]
+
+
+def plain_words(text: str) -> str:
+    """What a database said, without the name of its exception and the statement it was asked."""
+    said = re.match(r"\(\w+\.\w*Error\) (.+?) \[SQL:", text)
+    return said.group(1) if said else text
 
 
 @contextlib.contextmanager

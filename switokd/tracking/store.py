@@ -21,11 +21,11 @@ from switokd.tracking.address import (
     check_answers,
     default_uri,
     is_server,
-    open_read_only,
     sqlite_path,
 )
 from switokd.tracking.client import open_client
 from switokd.tracking.retry import tracking_errors
+from switokd.tracking.sqlite_file import open_read_only
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -26,7 +26,7 @@ from switokd.tracking.address import (
     is_local,
     sqlite_path,
 )
-from switokd.tracking.client import open_client
+from switokd.tracking.client import ensure_sqlite, open_client
 from switokd.tracking.outbox import Outbox, Point, RefusedError
 from switokd.tracking.retry import (
     SilentStoreError,
@@ -54,7 +54,7 @@ def open_experiment(
 ) -> TrackedExperiment:
     """Create or find the experiment; the one place where a store comes into being.
 
-    Called once, before any worker: processes that create one SQLite store together crash.
+    Called once, before any worker.
     Raises StoreError where the store does not answer, TrackingError where it cannot be used.
     """
     uri = absolute_uri(uri) if uri else default_uri()
@@ -62,7 +62,7 @@ def open_experiment(
     path = sqlite_path(uri)
     with tracking_errors(uri):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            ensure_sqlite(path)
         found = TrackingStore(uri).experiment(name)
         if found is None:
             # a server decides itself where its artifacts lie
