@@ -88,7 +88,7 @@ def comparison_frame(trials: pd.DataFrame, baseline: str = BASELINE) -> pd.DataF
         for epoch in EPOCHS:
             summary = summarise(row[epoch] for row in group)._asdict()
             record |= {f"{epoch}_{field}": value for field, value in summary.items()}
-        compared = tuple(row[record["compared_epoch"]] for row in group)
+        compared = tuple(row[COMPARED] for row in group)
         record[f"{COMPARED}_values"] = compared
         low, high = percent_interval(compared)
         record |= {f"{COMPARED}_interval_low": low, f"{COMPARED}_interval_high": high}

@@ -33,7 +33,7 @@ NETWORK_COLUMNS = [
         "variant",
     ),
     *("temperature", "seed", "network", "role", "model", "network_key", "cohort_key"),
-    *("measured_on", "compared_epoch", "best", "last", "train_seconds"),
+    *("measured_on", "compared_epoch", "best", "last", "compared", "train_seconds"),
     *("expert_share", "updates_saved", "last_gap"),
 ]
 
@@ -72,9 +72,9 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
 
     `best` and `last` are top-1 in percent: on the test set where it was scored, with the weights
     of the best and the last epoch; `measured_on` says how the best epoch was chosen, and
-    `compared_epoch` which of the two differences are of. `updates_saved` is the share of the
-    teachers' updates that were skipped, where one student's links say it; `last_gap` is the gap of
-    the last window of steps, a mean over the network's links. Networks with
+    `compared_epoch` which of the two is compared, whose score `compared` is. `updates_saved` is the
+    share of the teachers' updates that were skipped, where one student's links say it; `last_gap`
+    is the gap of the last window of steps, a mean over the network's links. Networks with
     equal `network_key` had the same data, model, optimizer settings and recipe; trials with equal
     `cohort_key` differ in the method and its temperature at most.
     """
@@ -105,6 +105,7 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
     for name in network_names:
         rows = trials[trials[f"params.{name}.model"].notna()]
         tested, scores = scores_of(rows, name)
+        fair = tested == CHOSEN_ON_HOLDOUT
         links = columns_with(shares, name)
         gaps = columns_with(last_gaps, name)
         share = rows[links].mean(axis=1) if links else pd.Series(math.nan, index=rows.index)
@@ -117,7 +118,8 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
             network_key=(recipe + "|" + settings[name])[rows.index],
             cohort_key=cohort[rows.index],
             measured_on=tested,
-            compared_epoch=np.where(tested == CHOSEN_ON_HOLDOUT, "best", "last"),
+            compared_epoch=np.where(fair, "best", "last"),
+            compared=scores["best"].where(fair, scores["last"]),
             best=scores["best"],
             last=scores["last"],
             train_seconds=column_of(rows, metric_column(names.TRAIN_SECONDS)),

@@ -116,8 +116,8 @@ def report_html(
     body += ["<h2>Pairs</h2>", table_html(leaderboard(frame, baseline, ui))]
     body.append(f"<p>{html.escape(legend(frame, baseline))}</p>")
     figures = {
-        "Students": interval_figure(frame, "last", "student"),
-        "Teachers": interval_figure(frame, "last", "teacher"),
+        "Students": interval_figure(frame, "student"),
+        "Teachers": interval_figure(frame, "teacher"),
         "Pair matrix: the best student of each pair": pair_matrix(frame),
     }
     rows = student_rows(trials)

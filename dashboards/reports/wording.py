@@ -6,6 +6,11 @@ import pandas as pd
 
 from dashboards.analysis.comparison import ALWAYS_TRAINING
 
+INTERVAL_CAPTION = (
+    "Large: the mean; small: the seeds. From three seeds on the line is the 95 % interval of the "
+    "mean (Student's t on log odds, so that it stays from 0 to 100 %)."
+)
+
 
 def number(value: float, form: str) -> str:
     return "" if pd.isna(value) else format(value, form)
