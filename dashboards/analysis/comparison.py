@@ -13,11 +13,25 @@ import pandas as pd
 from dashboards.analysis.columns import TAGS, columns_of
 from dashboards.analysis.grouping import finished, networks
 from dashboards.analysis.published import with_published
-from dashboards.analysis.significance import Difference, Summary, difference, holm, summarise
+from dashboards.analysis.significance import (
+    Difference,
+    Summary,
+    difference,
+    holm,
+    percent_interval,
+    summarise,
+)
 from switokd import names
 from switokd.methods.settings import SETTINGS, MethodSettings
 
 EPOCHS = ("best", "last")
+# the one of the two that a row's differences are of: best where a hold-out chose it, else last
+COMPARED = "compared"
+COMPARED_FIELDS = [
+    *Summary._fields,
+    *("values", "interval_low", "interval_high"),
+    *("difference", "difference_low", "difference_high", "p_value", "p_holm", "test"),
+]
 BASELINE = "vanilla"
 # both networks train at every step of it: what the switch saves is measured against this
 ALWAYS_TRAINING = "dml"
@@ -41,7 +55,10 @@ COLUMNS = [
     *(f"{epoch}_difference" for epoch in EPOCHS),
     *(f"{epoch}_difference_{end}" for epoch in EPOCHS for end in ("low", "high")),
     *(f"{epoch}_{field}" for epoch in EPOCHS for field in ("p_value", "p_holm", "test")),
-    *("baseline", "expert_share", "train_seconds", "time_saved"),
+    "compared_epoch",
+    *(f"{COMPARED}_{field}" for field in COMPARED_FIELDS),
+    *("baseline", "expert_share", "updates_saved", "last_gap"),
+    *("train_seconds", "time_saved"),
     *("published_mean", "published_std", "published_difference", "run_ids", "experiment_ids"),
 ]
 
@@ -49,11 +66,15 @@ COLUMNS = [
 def comparison_frame(trials: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
     """Statistics over seeds of every network of every group of finished trials; see COLUMNS.
 
-    Accuracies in percent, differences in percentage points, `time_saved` and `expert_share` from
-    0 to 1. The baseline `vanilla` is joined by network: same data, model, optimizer settings and
-    recipe. Any other, a variant or a method that has but one variant there, is taken from the same
-    cohort, recipe and temperature. Holm's correction runs over the rows of the table, for the best
-    and for the last epoch.
+    Accuracies in percent, differences in percentage points, shares from 0 to 1. The columns
+    `compared_*` repeat those of the epoch that `compared_epoch` names, with the seeds' own values
+    (in the order of `seed_list`) and an interval that stays from 0 to 100; `low` and `high` are
+    Student's, which does not.
+
+    The baseline `vanilla` is joined by network: same data, model, optimizer settings and recipe.
+    Any other, a variant or a method that has but one variant there, is taken from the same cohort,
+    recipe and temperature. Holm's correction runs over the rows of the table, for the best, the
+    last and the compared epoch.
     """
     rows = networks(trials)
     if rows.empty:
@@ -61,18 +82,23 @@ def comparison_frame(trials: pd.DataFrame, baseline: str = BASELINE) -> pd.DataF
     records = []
     groups = by_group(rows)
     for group in groups.values():
-        record = {column: group[0][column] for column in GROUP_COLUMNS}
-        record |= {"seeds": len(group), "seed_list": tuple(sorted(row["seed"] for row in group))}
+        group.sort(key=lambda row: row["seed"])
+        record = {column: group[0][column] for column in (*GROUP_COLUMNS, "compared_epoch")}
+        record |= {"seeds": len(group), "seed_list": tuple(row["seed"] for row in group)}
         for epoch in EPOCHS:
             summary = summarise(row[epoch] for row in group)._asdict()
             record |= {f"{epoch}_{field}": value for field, value in summary.items()}
-        for column in ("expert_share", "train_seconds"):
+        compared = tuple(row[COMPARED] for row in group)
+        record[f"{COMPARED}_values"] = compared
+        low, high = percent_interval(compared)
+        record |= {f"{COMPARED}_interval_low": low, f"{COMPARED}_interval_high": high}
+        for column in ("expert_share", "updates_saved", "last_gap", "train_seconds"):
             record[column] = summarise(row[column] for row in group).mean
         record["run_ids"] = tuple(row["run_id"] for row in group)
         record["experiment_ids"] = tuple(row["experiment_id"] for row in group)
         records.append(record)
     frame = with_published(pd.DataFrame.from_records(records))
-    frame = with_baseline(frame, groups, baseline)
+    frame = with_compared(with_baseline(frame, groups, baseline))
     frame["time_saved"] = time_saved(frame)
     frame = frame.assign(together=frame["topology"] != "single")
     # networks alone come first, as the paper prints them
@@ -109,6 +135,18 @@ def with_baseline(
         result[f"{epoch}_test"] = [item.test for item in measured]
         result[f"{epoch}_p_holm"] = holm(result[f"{epoch}_p_value"])
     return result
+
+
+def with_compared(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns of the epoch that each row is compared by, and Holm's correction of it."""
+    is_best = frame["compared_epoch"] == "best"
+    columns = {
+        f"{COMPARED}_{field}": frame[f"best_{field}"].where(is_best, frame[f"last_{field}"])
+        for field in COMPARED_FIELDS
+        if f"best_{field}" in frame
+    }
+    columns[f"{COMPARED}_p_holm"] = holm(columns[f"{COMPARED}_p_value"])
+    return frame.assign(**columns)
 
 
 def baseline_rows(frame: pd.DataFrame, baseline: str) -> dict[Row, Row]:

@@ -12,11 +12,11 @@ import pandas as pd
 SIGNIFICANCE = 0.05
 
 
-def finding(frame: pd.DataFrame, epoch: str = "last") -> str:
+def finding(frame: pd.DataFrame, epoch: str = "compared") -> str:
     """What a comparison (`comparison.comparison_frame`) says of its students.
 
-    `epoch`: last or best, whose differences from the baseline are looked at. Empty where nothing
-    is compared.
+    `epoch`: last, best or compared (the one of the two that the comparison's rule takes), whose
+    differences from the baseline are looked at. Empty where nothing is compared.
     """
     if frame.empty:
         return ""
@@ -70,10 +70,9 @@ def _sentence(row: Any, epoch: str, baseline: str) -> str:
         f"{row['pair']} on {row['dataset']} (95 % interval {low:+.2f} to {high:+.2f}, "
         f"p {_p(row, epoch)} after Holm's correction, {_count(int(row['seeds']), 'seed')})"
     )
-    saved = row["time_saved"]
+    saved = row["updates_saved"]
     if not math.isnan(saved) and saved:
-        longer = "shorter" if saved > 0 else "longer"
-        text += f", training {abs(saved):.0%} {longer} than dml"
+        text += f", while {saved:.0%} of the teacher's updates were saved"
     return f"{text}."
 
 

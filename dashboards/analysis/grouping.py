@@ -6,14 +6,19 @@ networks.
 
 from __future__ import annotations
 
+import math
 import re
 
+import numpy as np
 import pandas as pd
 
 from dashboards.analysis.columns import PARAMS, column_of, columns_of, metric_column
 from switokd import names
 
 NETWORK_PARAM = re.compile(r"params\.([TS]\d+)\.(\w+)")
+# where the best epoch was not chosen by what it is measured on: there it is the fair one
+CHOSEN_ON_HOLDOUT = "test set, best epoch chosen on the hold-out"
+SEVERAL_STUDENTS = re.compile(r"T(?:[2-9]|\d{2,})S")
 NETWORK_COLUMNS = [
     *(
         "run_id",
@@ -28,7 +33,8 @@ NETWORK_COLUMNS = [
         "variant",
     ),
     *("temperature", "seed", "network", "role", "model", "network_key", "cohort_key"),
-    *("measured_on", "best", "last", "train_seconds", "expert_share"),
+    *("measured_on", "compared_epoch", "best", "last", "compared", "train_seconds"),
+    *("expert_share", "updates_saved", "last_gap"),
 ]
 
 
@@ -65,7 +71,10 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
     """The finished trials' networks, one row each, with their group: see NETWORK_COLUMNS.
 
     `best` and `last` are top-1 in percent: on the test set where it was scored, with the weights
-    of the best and the last epoch; `measured_on` says how the best epoch was chosen. Networks with
+    of the best and the last epoch; `measured_on` says how the best epoch was chosen, and
+    `compared_epoch` which of the two is compared, whose score `compared` is. `updates_saved` is the
+    share of the teachers' updates that were skipped, where one student's links say it; `last_gap`
+    is the gap of the last window of steps, a mean over the network's links. Networks with
     equal `network_key` had the same data, model, optimizer settings and recipe; trials with equal
     `cohort_key` differ in the method and its temperature at most.
     """
@@ -91,11 +100,17 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
     for name, own in settings.items():
         cohort += f"|{name}:" + own
     shares = columns_of(trials, metric_column(names.EXPERT_SHARE, ""))
+    last_gaps = columns_of(trials, metric_column(names.GAP, ""))
     parts = []
     for name in network_names:
         rows = trials[trials[f"params.{name}.model"].notna()]
         tested, scores = scores_of(rows, name)
-        links = [column for column in shares if name in column.rpartition("/")[2].split("-")]
+        fair = tested == CHOSEN_ON_HOLDOUT
+        links = columns_with(shares, name)
+        gaps = columns_with(last_gaps, name)
+        share = rows[links].mean(axis=1) if links else pd.Series(math.nan, index=rows.index)
+        # a teacher skips the steps in which all its links are in expert mode
+        alone_with_student = ~rows["topology"].str.contains(SEVERAL_STUDENTS, na=True)
         part = rows.assign(
             network=name,
             role="teacher" if name.startswith("T") else "student",
@@ -103,13 +118,22 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
             network_key=(recipe + "|" + settings[name])[rows.index],
             cohort_key=cohort[rows.index],
             measured_on=tested,
+            compared_epoch=np.where(fair, "best", "last"),
+            compared=scores["best"].where(fair, scores["last"]),
             best=scores["best"],
             last=scores["last"],
             train_seconds=column_of(rows, metric_column(names.TRAIN_SECONDS)),
-            expert_share=rows[links].mean(axis=1) if links else float("nan"),
+            expert_share=share,
+            updates_saved=share.where(alone_with_student),
+            last_gap=rows[gaps].mean(axis=1) if gaps else math.nan,
         )
         parts.append(part[NETWORK_COLUMNS])
     return pd.concat(parts, ignore_index=True)
+
+
+def columns_with(columns: list[str], network: str) -> list[str]:
+    """Those of the columns whose link (`metrics.gap/T1-S1`) has the network at an end."""
+    return [column for column in columns if network in column.rpartition("/")[2].split("-")]
 
 
 def scores_of(rows: pd.DataFrame, network: str) -> tuple[pd.Series, pd.DataFrame]:
@@ -121,9 +145,7 @@ def scores_of(rows: pd.DataFrame, network: str) -> tuple[pd.Series, pd.DataFrame
     last = test_last.where(tested, column_of(rows, metric_column(names.LAST_VAL_TOP1, network)))
     held_out = pd.to_numeric(column_of(rows, "params.recipe.holdout")).fillna(0) > 0
     measured_on = pd.Series("test set", index=rows.index)
-    measured_on = measured_on.mask(held_out, "hold-out").mask(
-        tested, "test set, best epoch chosen on the hold-out"
-    )
+    measured_on = measured_on.mask(held_out, "hold-out").mask(tested, CHOSEN_ON_HOLDOUT)
     return measured_on, pd.DataFrame({"best": best, "last": last})
 
 

@@ -15,75 +15,100 @@ from switokd.tracking.address import is_server
 
 # where `make ui` shows a store that has no server of its own
 LOCAL_UI = "http://127.0.0.1:5000"
+# without it MLflow opens its view for language models
+VIEW = "workflowType=machine_learning"
 
+# what identifies a row; the method first, as that is what is compared
 TRIAL_COLUMNS = {
-    "dataset": "data set",
-    "pair": "pair",
-    "topology": "topology",
     "variant": "method",
     "temperature": "τ",
+    "pair": "pair",
+    "dataset": "data set",
     "axes": "further",
     "seeds": "seeds",
 }
-NETWORK_FIELDS = {
+# of every network: what the comparison is about, and what else there is of it
+FIRST_FIELDS = {
+    "compared_mean": "top-1",
+    "compared_std": "±",
+    "compared_difference": "− baseline",
+    "compared_p_holm": "p Holm",
+}
+OTHER_FIELDS = {
+    "compared_interval_low": "95 % from",
+    "compared_interval_high": "95 % to",
+    "compared_p_value": "p",
     "best_mean": "best",
-    "best_std": "best ±",
     "last_mean": "last",
-    "last_std": "last ±",
-    "last_low": "95 % from",
-    "last_high": "95 % to",
-    "last_difference": "last − baseline",
-    "last_p_value": "p",
-    "last_p_holm": "p Holm",
     "published_mean": "paper",
     "published_difference": "best − paper",
 }
-END_COLUMNS = {
+# shares in percent; what is saved is what holds on any machine, so it stands before the time
+COST_COLUMNS = {
+    "updates_saved": "updates saved",
     "expert_share": "expert steps",
+    "last_gap": "gap",
     "train_seconds": "seconds",
     "time_saved": "time saved",
 }
+MEANS_OF_LINKS = ("updates_saved", "expert_share", "last_gap")
+PERCENT_COLUMNS = ("updates saved", "expert steps", "time saved")
 
 
 def leaderboard(frame: pd.DataFrame, baseline: str, ui: str) -> pd.DataFrame:
     """One row per group: the best student on top, networks alone last.
 
-    Students' columns come first (`S1 last`, in percent). Columns without any value are left out.
-    `expert steps` and `time saved` are in percent.
+    First what the comparison is about (`S1 top-1` of the compared epoch, `S1 − vanilla`) and what
+    it cost, then the teachers and all the rest. Columns without any value, and a data set that all
+    share, are left out.
     """
-    fields = {field: name.replace("baseline", baseline) for field, name in NETWORK_FIELDS.items()}
-    # a network's share is that of its own links: the cohort's is the mean of all
-    share = frame.groupby("group")["expert_share"].transform("mean")
-    frame = frame.assign(expert_share=share)
+    first, others = [
+        {field: name.replace("baseline", baseline) for field, name in fields.items()}
+        for fields in (FIRST_FIELDS, OTHER_FIELDS)
+    ]
+    # a network's share and gap are those of its own links: the cohort's are the means of all
+    costs = {name: frame.groupby("group")[name].transform("mean") for name in MEANS_OF_LINKS}
+    frame = frame.assign(**costs)
     records: dict[int, dict[str, Any]] = {}
     for row in frame.sort_values("network", kind="stable").to_dict("records"):
         record = records.setdefault(row["group"], {})
         if not record:
             record |= {name: row[column] for column, name in TRIAL_COLUMNS.items()}
-            record |= {name: row[column] for column, name in END_COLUMNS.items()}
+            record |= {name: row[column] for column, name in COST_COLUMNS.items()}
+            record["alone"] = row["topology"] == "single"
             record["runs"] = runs_url(ui, row["experiment_ids"], row["run_ids"])
-        record |= {f"{row['network']} {name}": row[field] for field, name in fields.items()}
+        fields = (first | others).items()
+        record |= {f"{row['network']} {name}": row[field] for field, name in fields}
     table = pd.DataFrame.from_records(list(records.values()))
     if table.empty:
         return table
-    table["expert steps"] = 100 * table["expert steps"]
-    table["time saved"] = 100 * table["time saved"]
-    own = [name for name in table if str(name)[:1] in "ST" and str(name)[1:2].isdigit()]
-    ordered = sorted(own, key=lambda name: str(name).partition(" ")[0])
-    table = table[[*TRIAL_COLUMNS.values(), *ordered, *END_COLUMNS.values(), "runs"]]
-    table = table.dropna(axis="columns", how="all")
-    table = table.loc[:, [name for name in table if not table[name].eq("").all()]]
-    order = table.assign(alone=table["topology"] == "single")
-    order = order.sort_values(["alone", "S1 last"], ascending=[True, False], kind="stable")
-    return table.loc[order.index].reset_index(drop=True)
+    table = table.sort_values(["alone", "S1 top-1"], ascending=[True, False], kind="stable")
+    for name in PERCENT_COLUMNS:
+        table[name] = 100 * table[name]
+    networks = sorted(set(frame["network"]))
+    students = [network for network in networks if network.startswith("S")]
+    teachers = [network for network in networks if network.startswith("T")]
+    ordered = [
+        *TRIAL_COLUMNS.values(),
+        *(f"{network} {name}" for network in students[:1] for name in first.values()),
+        *COST_COLUMNS.values(),
+        "runs",
+        *(f"{network} {name}" for network in students[1:] + teachers for name in first.values()),
+        *(f"{network} {name}" for network in students + teachers for name in others.values()),
+    ]
+    if table["data set"].nunique() == 1:
+        ordered.remove("data set")
+    table = table[ordered].dropna(axis="columns", how="all")
+    shown = [name for name in table if not table[name].eq("").all()]
+    return table[shown].reset_index(drop=True)
 
 
 def run_table(trials: pd.DataFrame, ui: str) -> pd.DataFrame:
-    """Every trial run, whatever became of it, with its students' last top-1 and its address."""
+    """Every trial run, whatever became of it, with its networks' top-1 and its address."""
     table = trials[["pair", "variant", "temperature", "seed", "status", "experiment"]].copy()
-    scores = networks(trials).pivot_table(index="run_id", columns="network", values="last")
+    scores = networks(trials).pivot_table(index="run_id", columns="network", values="compared")
     for network in scores:
-        table[f"{network} last"] = trials["run_id"].map(scores[network])
+        table[f"{network} top-1"] = trials["run_id"].map(scores[network])
     table["started"] = trials["start_time"]
     table["run"] = [
         run_url(ui, experiment, run)
@@ -98,7 +123,7 @@ def ui_address(uri: str) -> str:
 
 
 def run_url(ui: str, experiment_id: str, run_id: str) -> str:
-    return f"{ui}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{ui}/#/experiments/{experiment_id}/runs/{run_id}?{VIEW}"
 
 
 def runs_url(ui: str, experiment_ids: tuple[str, ...], run_ids: tuple[str, ...]) -> str:
@@ -107,4 +132,4 @@ def runs_url(ui: str, experiment_ids: tuple[str, ...], run_ids: tuple[str, ...])
         return run_url(ui, experiment_ids[0], run_ids[0])
     runs = quote(json.dumps(list(run_ids)))
     experiments = quote(json.dumps(sorted(set(experiment_ids))))
-    return f"{ui}/#/compare-runs?runs={runs}&experiments={experiments}"
+    return f"{ui}/#/compare-runs?runs={runs}&experiments={experiments}&{VIEW}"

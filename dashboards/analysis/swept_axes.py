@@ -8,9 +8,11 @@ import pandas as pd
 
 from dashboards.analysis.columns import PARAMS, columns_of
 from dashboards.analysis.grouping import finished, networks
-from dashboards.analysis.significance import summarise
+from dashboards.analysis.significance import percent_interval, summarise
 
-POINT_COLUMNS = ["x", "method", "line", "mean", "low", "high", "seeds"]
+POINT_COLUMNS = [
+    *("x", "method", "line", "mean", "low", "high", "seeds", "values", "compared_epoch"),
+]
 
 
 def student_rows(trials: pd.DataFrame) -> pd.DataFrame:
@@ -38,9 +40,7 @@ def swept_keys(rows: pd.DataFrame) -> list[str]:
     return keys
 
 
-def sensitivity_points(
-    rows: pd.DataFrame, axis: str, keys: Sequence[str], epoch: str = "last"
-) -> pd.DataFrame:
+def sensitivity_points(rows: pd.DataFrame, axis: str, keys: Sequence[str]) -> pd.DataFrame:
     """Statistics over seeds against one swept key: see POINT_COLUMNS; accuracies in percent.
 
     `rows` are those of `student_rows`, `keys` all swept ones: those beside the axis that vary
@@ -60,8 +60,10 @@ def sensitivity_points(
         lines = lines + (f" {name}=" + values).where(varies, "")
     records = []
     for (method, line, x), group in rows.assign(line=lines).groupby(["method", "line", axis]):
-        summary = summarise(group[epoch])
-        records.append((x, method, line, summary.mean, summary.low, summary.high, len(group)))
+        scores = tuple(group["compared"])
+        interval = percent_interval(scores)
+        mean, epoch = summarise(scores).mean, group["compared_epoch"].iloc[0]
+        records.append((x, method, line, mean, *interval, len(group), scores, epoch))
     points = pd.DataFrame.from_records(records, columns=POINT_COLUMNS)
     several = points.groupby("line")["x"].transform("nunique") > 1
     return points[several].reset_index(drop=True)

@@ -16,21 +16,24 @@ from dashboards.figures.theme import (
     laid_out,
     method_colour,
     nothing_to_show,
+    translucent,
 )
 
 # of the axis, between the intervals of neighbouring lines
 LINE_SHIFT = 0.012
-EPOCH_NAMES = {"best": "best epoch", "last": "last epoch"}
+NO_VALUE = "–"
 
 
-def accuracy_title(who: str, epoch: str) -> str:
-    return f"{who} top-1, {EPOCH_NAMES[epoch]} (%)"
+def accuracy_title(who: str, rows: pd.DataFrame) -> str:
+    """`Student top-1, last epoch (%)`: of the epochs that the rows are compared by."""
+    epochs = " or ".join(sorted(set(rows["compared_epoch"])))
+    return f"{who} top-1, {epochs} epoch (%)"
 
 
-def interval_figure(frame: pd.DataFrame, epoch: str = "last", role: str = "student") -> go.Figure:
-    """Mean top-1 of one role's networks with 95 % intervals, a row per trial less its seed."""
+def interval_figure(frame: pd.DataFrame, role: str = "student") -> go.Figure:
+    """Top-1 of one role's networks, a row per trial less its seed: mean, 95 % interval, seeds."""
     rows = with_networks_alone(frame, role)
-    rows = rows[rows[f"{epoch}_mean"].notna()]
+    rows = rows[rows["compared_mean"].notna()]
     if rows.empty:
         return nothing_to_show(f"No finished trial with a {role}.")
     several = rows["dataset"].nunique() > 1
@@ -40,40 +43,55 @@ def interval_figure(frame: pd.DataFrame, epoch: str = "last", role: str = "stude
         + f"{row['pair']} · {row['network']}"
         for _, row in rows.iterrows()
     ]
-    rows = rows.assign(label=labels).sort_values(f"{epoch}_mean", kind="stable")
+    rows = rows.assign(label=labels).sort_values("compared_mean", kind="stable")
     figure = go.Figure()
     for method, points in rows.groupby("method", sort=True):
-        mean = points[f"{epoch}_mean"]
-        figure.add_trace(
-            go.Scatter(
-                x=mean,
-                y=points["label"],
-                mode="markers",
-                name=str(method),
-                marker={"color": method_colour(str(method)), "size": 9},
-                error_x={
-                    "array": points[f"{epoch}_high"] - mean,
-                    "arrayminus": mean - points[f"{epoch}_low"],
-                    "thickness": 1.5,
-                },
-                customdata=points[["seeds"]].to_numpy(),
-                hovertemplate="%{y}<br>%{x:.2f} %, %{customdata[0]} seeds<extra></extra>",
-            )
+        colour, mean = method_colour(str(method)), points["compared_mean"]
+        seeds = points[["label", "compared_values", "seed_list"]].explode(
+            ["compared_values", "seed_list"]
+        )
+        figure.add_scatter(
+            x=seeds["compared_values"].astype(float),
+            y=seeds["label"],
+            mode="markers",
+            legendgroup=str(method),
+            showlegend=False,
+            marker={"color": translucent(colour, 0.55), "size": 6},
+            customdata=seeds[["seed_list"]].to_numpy(),
+            hovertemplate="%{y}<br>seed %{customdata[0]}: %{x:.2f} %<extra></extra>",
+        )
+        figure.add_scatter(
+            x=mean,
+            y=points["label"],
+            mode="markers",
+            name=str(method),
+            legendgroup=str(method),
+            marker={"color": colour, "size": 11, "symbol": "diamond"},
+            error_x={
+                "array": points["compared_interval_high"] - mean,
+                "arrayminus": mean - points["compared_interval_low"],
+                "thickness": 1.5,
+            },
+            customdata=points[["seeds"]].to_numpy(),
+            hovertemplate="%{y}<br>mean %{x:.2f} %, seeds: %{customdata[0]}<extra></extra>",
         )
     laid_out(figure, height=110 + 40 * len(rows))
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
-    extent = percent_range(rows[f"{epoch}_mean"], rows[f"{epoch}_low"], rows[f"{epoch}_high"])
-    figure.update_xaxes(title_text=accuracy_title(role.capitalize(), epoch), range=extent)
+    extent = percent_range(
+        rows["compared_values"].explode().astype(float),
+        rows["compared_interval_low"],
+        rows["compared_interval_high"],
+    )
+    figure.update_xaxes(title_text=accuracy_title(role.capitalize(), rows), range=extent)
     figure.update_yaxes(categoryorder="array", categoryarray=rows["label"].tolist())
     figure.update_yaxes(tickfont={"size": 11})
     return figure
 
 
 def percent_range(*values: pd.Series) -> tuple[float, float]:
-    """An axis that holds the values (percent), but nothing over 100: an interval over few seeds
-    reaches beyond what an accuracy can be."""
-    known = pd.concat(values).dropna()
-    low, high = max(0.0, known.min()), min(100.0, known.max())
+    """An axis that holds the values (percent), with room on both sides."""
+    known = pd.concat([part for part in values if part.notna().any()]).dropna()
+    low, high = known.min(), known.max()
     margin = 0.05 * (high - low) or 1.0
     return low - margin, high + margin
 
@@ -87,16 +105,16 @@ def with_networks_alone(frame: pd.DataFrame, role: str) -> pd.DataFrame:
     return pd.concat([rows, frame[is_alone & frame["network_key"].isin(rows["network_key"])]])
 
 
-def pair_matrix(frame: pd.DataFrame, epoch: str = "last", role: str = "student") -> go.Figure:
+def pair_matrix(frame: pd.DataFrame, role: str = "student") -> go.Figure:
     """Teacher by student heat map: the best mean of a role that any method reached in a pair."""
     together = frame[(frame["topology"] != "single") & (frame["role"] == role)]
-    together = together[together[f"{epoch}_mean"].notna()]
+    together = together[together["compared_mean"].notna()]
     if together.empty:
         return nothing_to_show("No finished trial with a teacher and a student.")
     sides = together["pair"].str.split(">", n=1, expand=True)
     together = together.assign(teachers=sides[0], students=sides[1])
-    top = together.loc[together.groupby(["teachers", "students"])[f"{epoch}_mean"].idxmax()]
-    means = top.pivot(index="teachers", columns="students", values=f"{epoch}_mean")
+    top = together.loc[together.groupby(["teachers", "students"])["compared_mean"].idxmax()]
+    means = top.pivot(index="teachers", columns="students", values="compared_mean")
     names = top.assign(name=[trial_name(row) for _, row in top.iterrows()])
     names = names.pivot(index="teachers", columns="students", values="name")
     texts = [
@@ -123,8 +141,9 @@ def pair_matrix(frame: pd.DataFrame, epoch: str = "last", role: str = "student")
     return figure
 
 
-def sensitivity_figure(points: pd.DataFrame, axis: str, epoch: str = "last") -> go.Figure:
-    """Student accuracy against a swept key, one line per method and pair, 95 % intervals.
+def sensitivity_figure(points: pd.DataFrame, axis: str) -> go.Figure:
+    """Student accuracy against a swept key, one line per method and pair: mean, 95 % interval and
+    seeds.
 
     `points` is what `sensitivity.sensitivity_points` gives.
     """
@@ -139,29 +158,42 @@ def sensitivity_figure(points: pd.DataFrame, axis: str, epoch: str = "last") -> 
         rank = drawn[str(method)] = drawn.get(str(method), -1) + 1
         rows = rows.assign(x=pd.to_numeric(rows["x"])) if numeric else rows
         rows = rows.sort_values("x")
-        figure.add_trace(
-            go.Scatter(
-                x=beside(rows["x"], scale, number - (lines.ngroups - 1) / 2, points["x"]),
-                y=rows["mean"],
-                name=str(line),
-                mode="lines+markers",
-                line={"color": method_colour(str(method)), "dash": DASHES[rank % len(DASHES)]},
-                marker={"symbol": SYMBOLS[rank % len(SYMBOLS)], "size": 8},
-                error_y={
-                    "array": rows["high"] - rows["mean"],
-                    "arrayminus": rows["mean"] - rows["low"],
-                    "thickness": 1.2,
-                },
-                customdata=rows[["seeds", "x"]].to_numpy(),
-                hovertemplate=f"{line}<br>{axis} %{{customdata[1]}}: %{{y:.2f}} %, "
-                "%{customdata[0]} seeds<extra></extra>",
-            )
+        place = number - (lines.ngroups - 1) / 2
+        rows = rows.assign(place=beside(rows["x"], scale, place, points["x"]))
+        colour, symbol = method_colour(str(method)), SYMBOLS[rank % len(SYMBOLS)]
+        seeds = rows[["place", "values"]].explode("values")
+        figure.add_scatter(
+            x=seeds["place"],
+            y=seeds["values"].astype(float),
+            mode="markers",
+            legendgroup=str(line),
+            showlegend=False,
+            hoverinfo="skip",
+            marker={"symbol": symbol, "size": 5, "color": translucent(colour, 0.45)},
         )
-    laid_out(figure, height=460 + 12 * len(figure.data))
+        figure.add_scatter(
+            x=rows["place"],
+            y=rows["mean"],
+            name=str(line),
+            legendgroup=str(line),
+            mode="lines+markers",
+            line={"color": colour, "dash": DASHES[rank % len(DASHES)]},
+            marker={"symbol": symbol, "size": 9},
+            error_y={
+                "array": rows["high"] - rows["mean"],
+                "arrayminus": rows["mean"] - rows["low"],
+                "thickness": 1.2,
+            },
+            customdata=rows[["seeds", "x"]].to_numpy(),
+            hovertemplate=f"{line}<br>{axis} %{{customdata[1]}}: %{{y:.2f}} %, "
+            "seeds: %{customdata[0]}<extra></extra>",
+        )
+    laid_out(figure, height=460 + 12 * lines.ngroups)
     unit = {"temperature": "temperature τ"}.get(axis, axis)
     figure.update_xaxes(title_text=unit, **scale)
-    extent = percent_range(points["mean"], points["low"], points["high"])
-    figure.update_yaxes(title_text=accuracy_title("Student", epoch), range=extent)
+    every = points["values"].explode().astype(float)
+    extent = percent_range(every, points["low"], points["high"])
+    figure.update_yaxes(title_text=accuracy_title("Student", points), range=extent)
     return figure
 
 
@@ -220,8 +252,11 @@ def parallel_dimension(values: pd.Series, label: str) -> dict[str, Any]:
     if numbers.notna().all() and numbers.nunique() > 6:
         return {"label": label, "values": numbers}
     texts = values.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
-    key = float if numbers.notna().all() else str
-    order = sorted(texts.unique(), key=key)
+    # a method without the setting has no value there
+    texts = texts.where(values.notna(), NO_VALUE)
+    is_number = numbers.notna()[values.notna()].all()
+    known = sorted(texts[values.notna()].unique(), key=float if is_number else str)
+    order = [NO_VALUE, *known] if values.isna().any() else known
     codes = {text: code for code, text in enumerate(order)}
     return {
         "label": label,

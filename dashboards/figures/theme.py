@@ -18,7 +18,7 @@ METHOD_COLOURS = {
     "crd": "#8C510A",
     "rco": "#9467BD",
 }
-SPARE_COLOURS = ("#117733", "#882255", "#44AA99", "#AA4499", "#999933", "#332288")
+SPARE_COLOURS = ("#117733", "#882255", "#44AA99", "#AA4499", "#999933", "#7777DD")
 
 # variants of one method share its colour and differ by these
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -39,13 +39,6 @@ def translucent(colour: str, opacity: float) -> str:
     """`#0072B2` as `rgba(0, 114, 178, opacity)`."""
     red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {opacity:g})"
-
-
-def shade(colour: str, rank: int, count: int) -> str:
-    """The colour itself for the first of `count`, lighter ones for the others."""
-    towards_white = 0.6 * rank / count
-    parts = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
-    return "#" + "".join(f"{round(part + (255 - part) * towards_white):02X}" for part in parts)
 
 
 def laid_out(figure: go.Figure, title: str = "", height: int = 420) -> go.Figure:

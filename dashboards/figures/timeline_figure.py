@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards.figures.theme import laid_out, method_colour, nothing_to_show, shade, translucent
+from dashboards.figures.theme import (
+    METHOD_COLOURS,
+    SPARE_COLOURS,
+    laid_out,
+    method_colour,
+    nothing_to_show,
+    translucent,
+)
 
 # learning to expert: light to dark, so that it reads in grey too
 MODE_SCALE = [[0.0, "#F5E6BE"], [1.0, "#003F66"]]
@@ -45,16 +53,19 @@ def timeline_figure(
         row_heights=heights,
     )
     colours = line_colours(names)
+    # where lines lie on each other, those drawn first show beside the later ones
+    widths = {run_id: max(1.4, 4 - 1.3 * rank) for rank, run_id in enumerate(names)}
     drawn_links = 0
     for run_id, (label, _) in names.items():
         for link in sorted(points.loc[points["run_id"] == run_id, "link"].unique()):
             name = f"{label} · {link}" if several_links else label
             line = lines.get_group((run_id, link))
-            add_link(figure, line, name, colours[run_id])
+            add_link(figure, line, name, colours[run_id], widths[run_id])
             add_mode(figure, line, name, drawn_links)
             drawn_links += 1
         for network, curve in accuracies[accuracies["run_id"] == run_id].groupby("network"):
             add_accuracy(figure, curve, f"{label} · {network!s}", colours[run_id])
+    add_mode_legend(figure)
     laid_out(figure, height=sum(heights) + 2 * SPACE_PIXELS + LEGEND_PIXELS + 15 * lines.ngroups)
     figure.update_layout(
         coloraxis={"colorscale": MODE_SCALE, "cmin": 0, "cmax": 1, "showscale": False},
@@ -72,18 +83,22 @@ def timeline_figure(
 
 
 def line_colours(names: dict[str, LineName]) -> dict[str, str]:
-    """A colour per run: its method's, in shades where a method has several."""
-    by_method: dict[str, list[str]] = {}
+    """A colour per run: its method's for the first of a method, one that no method here has for
+    the others: shades of one colour are not told apart."""
+    methods = {name.method for name in names.values()}
+    own = {method_colour(method) for method in methods}
+    spare = itertools.cycle(
+        colour for colour in (*SPARE_COLOURS, *METHOD_COLOURS.values()) if colour not in own
+    )
+    colours: dict[str, str] = {}
+    seen: set[str] = set()
     for run_id, name in names.items():
-        by_method.setdefault(name.method, []).append(run_id)
-    return {
-        run_id: shade(method_colour(method), rank, len(run_ids))
-        for method, run_ids in by_method.items()
-        for rank, run_id in enumerate(run_ids)
-    }
+        colours[run_id] = next(spare) if name.method in seen else method_colour(name.method)
+        seen.add(name.method)
+    return colours
 
 
-def add_link(figure: go.Figure, points: pd.DataFrame, name: str, colour: str) -> None:
+def add_link(figure: go.Figure, points: pd.DataFrame, name: str, colour: str, width: float) -> None:
     """Gap (with its deviation over seeds, if averaged), threshold and mode of one line."""
     step = points["step"]
     if "gap_std" in points and points["gap_std"].notna().any():
@@ -105,7 +120,7 @@ def add_link(figure: go.Figure, points: pd.DataFrame, name: str, colour: str) ->
             legendgroup=name,
             **edge,
         )
-    styles: dict[str, dict[str, Any]] = {"gap": {"width": 1.8}, "threshold": {"dash": "dot"}}
+    styles: dict[str, dict[str, Any]] = {"gap": {"width": width}, "threshold": {"dash": "dot"}}
     for quantity, line in styles.items():
         figure.add_scatter(
             x=step,
@@ -145,6 +160,26 @@ def add_mode(figure: go.Figure, points: pd.DataFrame, name: str, rank: int) -> N
         font={"size": 11},
         borderpad=0,
     )
+
+
+def add_mode_legend(figure: go.Figure) -> None:
+    """What the ends of the mode's colours mean, as entries of the legend."""
+    for (_, colour), name in zip(
+        MODE_SCALE, ("learning mode: both train", "expert mode: the teacher waits"), strict=True
+    ):
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            name=name,
+            mode="markers",
+            marker={
+                **{"symbol": "square", "size": 12, "color": colour},
+                "line": {"color": "gray", "width": 1},
+            },
+            hoverinfo="skip",
+            row=3,
+            col=1,
+        )
 
 
 def add_accuracy(figure: go.Figure, curve: pd.DataFrame, name: str, colour: str) -> None:

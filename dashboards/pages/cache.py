@@ -57,15 +57,13 @@ def latest_trials(uri: str) -> pd.DataFrame:
 
 @st.cache_data(show_spinner="Comparing ...", max_entries=16)
 def compared(
-    _trials: pd.DataFrame, uri: str, read_at: float, experiment: str | None, baseline: str
+    _trials: pd.DataFrame, uri: str, read_at: float, chosen: str, baseline: str
 ) -> pd.DataFrame:
     return comparison.comparison_frame(_trials, baseline)
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
-def students(
-    _trials: pd.DataFrame, uri: str, read_at: float, experiment: str | None
-) -> pd.DataFrame:
+def students(_trials: pd.DataFrame, uri: str, read_at: float, chosen: str) -> pd.DataFrame:
     return swept_axes.student_rows(_trials)
 
 

@@ -6,7 +6,8 @@ import streamlit as st
 
 from dashboards.analysis.swept_axes import sensitivity_points, swept_keys
 from dashboards.figures.comparison_figures import parallel_coordinates, sensitivity_figure
-from dashboards.pages.selection import select
+from dashboards.pages.selection import STILL, select
+from dashboards.reports.wording import INTERVAL_CAPTION, epoch_rule
 
 # axes side by side need room: a narrow page scrolls through them
 ROOM = """<style>
@@ -15,8 +16,12 @@ ROOM = """<style>
 </style>"""
 
 
+# more lines than these hide each other, and the legend fills a phone
+LINES_AT_FIRST = 5
+
+
 def page() -> None:
-    chosen, (left, middle, right) = select(3, 2, 1.5)
+    chosen, (left, middle) = select(2.4, 2)
     rows = chosen.students()
     if rows.empty:
         st.info("No trial with a teacher and a student has finished yet.")
@@ -31,19 +36,23 @@ def page() -> None:
     key = str(left.selectbox("Swept key", keys))
     datasets = sorted(rows["dataset"].unique())
     dataset = middle.selectbox("Data set", datasets)
-    epoch = right.segmented_control("Epoch", ["last", "best"], default="last") or "last"
     rows = rows[rows["dataset"] == dataset]
+    points = sensitivity_points(rows, key, keys)
+    lines = list(points.groupby("line")["mean"].max().sort_values(ascending=False).index)
+    picked = st.multiselect(
+        "Lines, the best first", lines, lines[:LINES_AT_FIRST], key=f"lines of {dataset} {key}"
+    )
     st.plotly_chart(
-        sensitivity_figure(sensitivity_points(rows, key, keys, epoch), key, epoch), key="lines"
+        sensitivity_figure(points[points["line"].isin(picked)], key), key="lines", config=STILL
     )
     st.caption(
-        "Mean over seeds with its 95 % interval, cut at 100 %; one seed has none. Lines stand a "
-        "little apart, so that their intervals do not hide each other."
+        f"{INTERVAL_CAPTION} {epoch_rule(rows)} Lines stand a little apart, so that their "
+        "intervals do not hide each other."
     )
     st.html(ROOM)
     st.subheader("All trials")
     st.caption("Drag along an axis to keep the trials that pass there.")
     axes = ["pair", "method", *keys]
-    points = rows.assign(accuracy=rows[epoch]).dropna(subset="accuracy")
+    trials = rows.assign(accuracy=rows["compared"]).dropna(subset="accuracy")
     with st.container(key="parallel"):
-        st.plotly_chart(parallel_coordinates(points, axes))
+        st.plotly_chart(parallel_coordinates(trials, axes), config=STILL)

@@ -10,7 +10,8 @@ from dashboards.analysis.labels import trial_name
 from dashboards.analysis.windows import accuracy_points, averaged, links_of, resampled, step_points
 from dashboards.figures.timeline_figure import LineName, timeline_figure
 from dashboards.pages import cache
-from dashboards.pages.selection import select, simplest_first
+from dashboards.pages.selection import STILL, Selection, select, simplest_first
+from dashboards.pages.switching import show_switching
 from switokd import names
 from switokd.tracking.store import MissingArtifactError
 
@@ -21,7 +22,8 @@ POINTS_PER_FIGURE = 16_000
 
 def page() -> None:
     chosen, (left, right) = select(4, 3)
-    trials = grouped(pd.concat([finished(chosen.trials), running(chosen.trials)]))
+    picked = chosen.kept(chosen.trials)
+    trials = grouped(pd.concat([finished(picked), running(picked)]))
     trials = trials[trials["topology"] != "single"]
     if trials.empty:
         st.info("No trial with a teacher and a student has run yet: networks alone have no gap.")
@@ -39,7 +41,7 @@ def page() -> None:
     if shown.empty or not link_choice:
         st.info("Choose at least one line and one link.")
         return
-    draw(chosen.uri, shown, tuple(link_choice), over_seeds)
+    draw(chosen, shown, tuple(link_choice), over_seeds)
 
 
 def running(trials: pd.DataFrame) -> pd.DataFrame:
@@ -55,12 +57,18 @@ def choose_lines(trials: pd.DataFrame, pair: str) -> tuple[pd.DataFrame, bool]:
     if not over_seeds:
         trials["name"] += " seed " + trials["seed"].astype(str)
     options = list(dict.fromkeys(trials.sort_values(["method", "name"])["name"]))
-    at_first = sorted(options, key=lambda name: not name.startswith("switokd"))[:LINES_AT_FIRST]
+    # what the switch changes shows beside always training together
+    others = [name for name in options if not name.startswith("switokd")]
+    switched = [name for name in options if name not in others]
+    shown = switched[: LINES_AT_FIRST - bool(others)]
+    at_first = [*others[: LINES_AT_FIRST - len(shown)], *shown]
     picked = left.multiselect("Lines", options, at_first, key=f"lines of {pair} {over_seeds}")
-    return trials[trials["name"].isin(picked)], over_seeds
+    drawn = trials[trials["name"].isin(picked)]
+    return drawn.sort_values(["method", "name"], kind="stable"), over_seeds
 
 
-def draw(uri: str, trials: pd.DataFrame, links: tuple[str, ...], over_seeds: bool) -> None:
+def draw(chosen: Selection, trials: pd.DataFrame, links: tuple[str, ...], over_seeds: bool) -> None:
+    uri = chosen.uri
     networks = sorted({name for link in links for name in link.split("-")})
     accuracy_keys = tuple(names.metric(names.VAL_TOP1, network) for network in networks)
     histories = cache.histories(uri, trials, accuracy_keys)
@@ -86,8 +94,9 @@ def draw(uri: str, trials: pd.DataFrame, links: tuple[str, ...], over_seeds: boo
     if points.empty:
         st.info("No step in this range.")
         return
-    st.plotly_chart(timeline_figure(points, accuracies, lines), key="timeline")
+    st.plotly_chart(timeline_figure(points, accuracies, lines), key="timeline", config=STILL)
     st.caption(describe(points, over_seeds))
+    show_switching(chosen, trials, windows, over_seeds)
 
 
 def step_range(last_step: int) -> tuple[int, int]:
@@ -132,6 +141,6 @@ def describe(points: pd.DataFrame, over_seeds: bool) -> str:
     band = "; band: standard deviation of the gap over seeds" if over_seeds else ""
     return (
         f"Solid: gap, dotted: threshold; {window}{band}. The bar shows the mode: the darker, the "
-        "more steps in expert mode, in which the teacher pauses. Below: solid the student, dashed "
+        "more steps in expert mode, in which the teacher waits. Below: solid the student, dashed "
         "the teacher."
     )

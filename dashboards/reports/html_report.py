@@ -13,6 +13,7 @@ from dashboards.analysis.comparison import BASELINE, comparison_frame, compariso
 from dashboards.analysis.grouping import finished, grouped
 from dashboards.analysis.labels import trial_name
 from dashboards.analysis.leaderboard import leaderboard, ui_address
+from dashboards.analysis.lengths import newest
 from dashboards.analysis.swept_axes import sensitivity_points, student_rows, swept_keys
 from dashboards.analysis.windows import (
     accuracy_points,
@@ -64,10 +65,19 @@ FORMATS = {"τ": "{:g}", "p": "{:.3g}", "p Holm": "{:.3g}", "seconds": "{:.1f}",
 
 
 def write_report(
-    store: RunFrames, path: Path, experiment: str | None, baseline: str = BASELINE
+    store: RunFrames,
+    path: Path,
+    experiment: str | None,
+    baseline: str = BASELINE,
+    every: bool = False,
 ) -> None:
-    """Write the comparison of an experiment (or of all) to `path`. Raises StoreError."""
+    """Write the comparison of an experiment (or of all) to `path`. Raises StoreError.
+
+    Of trials that differ in length alone the longest are compared, or `every` one.
+    """
     trials = store.trials(experiment)
+    if not every:
+        trials = newest(trials)
     cohorts = timeline_cohorts(trials)
     points, accuracies = [], []
     for cohort in cohorts:
@@ -106,8 +116,8 @@ def report_html(
     body += ["<h2>Pairs</h2>", table_html(leaderboard(frame, baseline, ui))]
     body.append(f"<p>{html.escape(legend(frame, baseline))}</p>")
     figures = {
-        "Students": interval_figure(frame, "last", "student"),
-        "Teachers": interval_figure(frame, "last", "teacher"),
+        "Students": interval_figure(frame, "student"),
+        "Teachers": interval_figure(frame, "teacher"),
         "Pair matrix: the best student of each pair": pair_matrix(frame),
     }
     rows = student_rows(trials)

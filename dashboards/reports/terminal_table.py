@@ -11,20 +11,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dashboards.analysis.comparison import ALWAYS_TRAINING
+from dashboards.analysis.finding import finding
 from dashboards.analysis.labels import trial_name
 from dashboards.reports.wording import duration, interval, legend, number, p_value, spread
 
 # columns of a terminal from which on a table shows more
-SHOWS_TIME = 100
-SHOWS_INTERVAL = 125
+SHOWS_BOTH_EPOCHS = 110
+SHOWS_INTERVAL = 135
 
 
 def print_comparison(frame: pd.DataFrame, console: Console, notes: Sequence[str] = ()) -> None:
-    """Print the comparison, one table per data set and cohort, then how to read it and the notes.
+    """Print the finding, one table per data set and cohort, and how to read them.
 
-    Every table starts with its networks trained alone. Below 100 columns the share of expert steps
-    and the training time give way, below 125 the intervals.
+    Every table starts with its networks trained alone. Below 110 columns the epoch that is not
+    compared gives way, the share of updates saved and the time against dml; below 135 intervals.
     """
+    sentence = finding(frame)
+    if sentence:
+        console.print(Text(sentence, style="bold"))
     for note in notes:
         console.print(f"Note: {note}.", style="yellow", markup=False, highlight=False)
     if frame.empty:
@@ -62,44 +67,63 @@ def cohorts(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def cohort_table(cohort: pd.DataFrame, baseline: str, console: Console) -> Table:
     """One row per group; a cell holds one line per network."""
+    wide = console.width >= SHOWS_BOTH_EPOCHS
     unicode = "utf" in console.encoding
     sign = "±" if unicode else "+-"
     table = Table(
-        box=box.SIMPLE_HEAD if unicode else box.ASCII, pad_edge=False, collapse_padding=True
+        box=box.SIMPLE_HEAD if unicode else box.ASCII,
+        pad_edge=False,
+        collapse_padding=True,
+        padding=(0, 1 if unicode else 0),
     )
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        "net": lambda row: row["network"],
-        "best top-1 %": lambda row: spread(row["best_mean"], row["best_std"], sign),
-        "last top-1 %": lambda row: spread(row["last_mean"], row["last_std"], sign),
-    }
-    if console.width >= SHOWS_INTERVAL:
-        columns["last, 95 %"] = lambda row: interval(row["last_low"], row["last_high"])
-    if not cohort["baseline"].eq("").all():
-        columns[f"- {baseline}"] = lambda row: number(row["last_difference"], "+.2f")
-        columns["p Holm"] = lambda row: p_value(row["last_p_holm"])
-    if cohort["published_mean"].notna().any():
-        columns["paper, best - paper"] = lambda row: published_cell(row, sign)
-    if console.width >= SHOWS_TIME and cohort["expert_share"].notna().any():
-        columns["expert"] = lambda row: number(row["expert_share"], ".0%")
     table.add_column("trial", overflow="fold", min_width=13)
-    table.add_column("seeds", justify="right")
+    table.add_column("n" if not wide else "seeds", justify="right")
+    columns = network_columns(cohort, baseline, console.width, sign)
     for name in columns:
-        left = name == "net"
-        table.add_column(
-            name, justify="left" if left else "right", no_wrap=name != "paper, best - paper"
-        )
-    timed = console.width >= SHOWS_TIME
-    if timed:
-        table.add_column("time", justify="right", no_wrap=True)
+        wraps = name.startswith("paper")
+        table.add_column(name, justify="left" if name == "net" else "right", no_wrap=not wraps)
+    timed = wide and bool(cohort["time_saved"].notna().any())
+    table.add_column(f"time (- {ALWAYS_TRAINING})" if timed else "time", justify="right")
     for _, group in cohort.groupby("group", sort=False):
         rows: list[dict[str, Any]] = group.to_dict("records")  # type: ignore[assignment]
         cells: list[Text | str] = [Text(trial_name(rows[0], "tau")), str(rows[0]["seeds"])]
         cells += ["\n".join(cell(row) for row in rows) for cell in columns.values()]
-        if timed:
-            alone = rows[0]["topology"] == "single"
-            cells.append("\n".join(map(time_cell, rows)) if alone else time_cell(rows[0]))
-        table.add_row(*cells)
+        alone = rows[0]["topology"] == "single"
+        times = [time_cell(row, timed) for row in (rows if alone else rows[:1])]
+        table.add_row(*cells, "\n".join(times))
     return table
+
+
+def network_columns(
+    cohort: pd.DataFrame, baseline: str, width: int, sign: str
+) -> dict[str, Callable[[dict[str, Any]], str]]:
+    """The columns with a line per network that have anything to say, by their heads."""
+    wide = width >= SHOWS_BOTH_EPOCHS
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {"net": lambda row: row["network"]}
+    if wide:
+        columns["best top-1 %"] = lambda row: spread(row["best_mean"], row["best_std"], sign)
+        columns["last top-1 %"] = lambda row: spread(row["last_mean"], row["last_std"], sign)
+    else:
+        epochs = sorted(set(cohort["compared_epoch"]))
+        columns[f"{' or '.join(epochs)} top-1 %"] = lambda row: spread(
+            row["compared_mean"], row["compared_std"], sign
+        )
+    if width >= SHOWS_INTERVAL and cohort["compared_interval_low"].notna().any():
+        columns["95 %"] = lambda row: interval(
+            row["compared_interval_low"], row["compared_interval_high"]
+        )
+    if not cohort["baseline"].eq("").all():
+        columns[f"- {baseline}"] = lambda row: number(row["compared_difference"], "+.2f")
+        columns["p Holm" if wide else "p"] = lambda row: p_value(row["compared_p_holm"])
+    if cohort["published_mean"].notna().any():
+        columns["paper, best - paper"] = lambda row: published_cell(row, sign)
+    if cohort["last_gap"].notna().any():
+        columns["gap"] = lambda row: number(row["last_gap"], ".2f")
+    if cohort["expert_share"].notna().any():
+        columns["expert"] = lambda row: number(row["expert_share"], ".0%")
+    if wide and cohort["updates_saved"].notna().any():
+        columns["saved"] = lambda row: number(row["updates_saved"], ".0%")
+    return columns
 
 
 def published_cell(row: dict[str, Any], sign: str) -> str:
@@ -109,8 +133,9 @@ def published_cell(row: dict[str, Any], sign: str) -> str:
     return f"{measured} ({row['published_difference']:+.2f})"
 
 
-def time_cell(row: dict[str, Any]) -> str:
+def time_cell(row: dict[str, Any], against_dml: bool) -> str:
     if pd.isna(row["train_seconds"]):
         return ""
     saved = row["time_saved"]
-    return duration(row["train_seconds"]) + ("" if pd.isna(saved) else f" ({-saved:+.0%})")
+    relative = f" ({-saved:+.0%})" if against_dml and not pd.isna(saved) else ""
+    return duration(row["train_seconds"]) + relative

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
+from dashboards.analysis.comparison import ALWAYS_TRAINING
+
+INTERVAL_CAPTION = (
+    "Large: the mean; small: the seeds. From three seeds on the line is the 95 % interval of the "
+    "mean (Student's t on log odds, so that it stays from 0 to 100 %)."
+)
+
 
 def number(value: float, form: str) -> str:
     return "" if pd.isna(value) else format(value, form)
@@ -39,16 +46,37 @@ def legend(frame: pd.DataFrame, baseline: str) -> str:
     measured_on = sorted(set(frame["measured_on"]))
     lines = [
         "Top-1 in percent on the " + "; ".join(measured_on) + ": mean and standard deviation over "
-        "seeds, of the best and of the last epoch; differences are of the last."
+        f"seeds. {epoch_rule(frame)}"
     ]
-    if measured_on == ["test set"]:
-        lines.append("The best epoch was chosen on the test set itself, as in the paper.")
-    tests = sorted({test.partition(",")[0] for test in frame["last_test"] if test})
+    tests = sorted({test.partition(",")[0] for test in frame["compared_test"] if test})
     if tests:
         lines.append(
             f"p: two-sided {' or '.join(tests)} test against {baseline}, Holm's correction over "
-            f"the {int(frame['last_p_value'].notna().sum())} rows tested."
+            f"the {int(frame['compared_p_value'].notna().sum())} rows tested."
         )
     elif baseline:
         lines.append("No p-values: a test needs two seeds or more that differ.")
+    if frame["expert_share"].notna().any():
+        lines.append(
+            "Expert: share of steps in which the student lags too far behind and the link's "
+            "teacher waits; with one student that is the share of teacher updates saved."
+        )
+    if frame["time_saved"].notna().any():
+        lines.append(
+            f"Times follow the machine's load; relative ones are against {ALWAYS_TRAINING} of the "
+            "same cohort, in which both train at every step."
+        )
     return " ".join(lines)
+
+
+def epoch_rule(frame: pd.DataFrame) -> str:
+    """Which epoch is compared, and why."""
+    rules = {
+        "last": "Differences are of the last epoch, as the best one was chosen by what it is "
+        "measured on.",
+        "best": "Differences are of the best epoch, which the hold-out chose.",
+    }
+    epochs = sorted(set(frame["compared_epoch"]))
+    if len(epochs) > 1:
+        return "Differences are of the best epoch where a hold-out chose it, else of the last."
+    return rules[epochs[0]]

@@ -38,12 +38,14 @@ def compare(experiment: str | None = None, baseline: str = "vanilla") -> pd.Data
     """The comparison of an experiment by name, or of all: a row per network of each trial less its
     seed; accuracies in percent, shares from 0 to 1 (`dashboards.analysis.comparison.COLUMNS`).
 
+    Of trials that differ in their length alone, the longest.
     Raises StoreError where the store is missing or has no such experiment.
     """
     from dashboards.analysis.comparison import comparison_frame
+    from dashboards.analysis.lengths import newest
     from dashboards.store.runs import RunFrames
 
-    return comparison_frame(RunFrames().trials(experiment), baseline)
+    return comparison_frame(newest(RunFrames().trials(experiment)), baseline)
 
 
 def timelines(run: str) -> pd.DataFrame:

@@ -170,6 +170,59 @@ def test_with_a_hold_out_the_test_score_is_compared(record: MakeRecord, frame_of
     assert cell(frame, "measured_on").startswith("test set, best epoch chosen on the hold-out")
 
 
+def test_the_best_epoch_is_compared_only_where_the_test_set_did_not_choose_it(
+    record: MakeRecord, frame_of: FrameOf
+) -> None:
+    def rows(**extra: Any) -> list[Record]:
+        tested = {"metrics.test_top1/S1": 60.0, "metrics.test_top1_best/S1": 70.0}
+        alone = {"metrics.test_top1/S1": 55.0, "metrics.test_top1_best/S1": 58.0}
+        scores = {"T1": (97.0, 96.0), "S1": (80.0, 75.0)}
+        held = "params.recipe.holdout" in extra
+        return [
+            record(scores=scores, **extra, **(tested if held else {})),
+            record(
+                *((), ("resnet20",), "vanilla"),
+                scores={"S1": (72.0, 71.0)},
+                **extra,
+                **(alone if held else {}),
+            ),
+        ]
+
+    def compared(trials: list[Record]) -> tuple[Any, ...]:
+        frame = comparison_frame(frame_of(trials)).query("network == 'S1' and role == 'student'")
+        columns = ["compared_epoch", "compared_mean", "compared_difference", "compared_values"]
+        return tuple(frame[frame["topology"] == "1T1S"].iloc[0][columns])
+
+    assert compared(rows()) == ("last", 75.0, 75.0 - 71.0, (75.0,))
+    held = {"params.recipe.holdout": "0.1"}
+    assert compared(rows(**held)) == ("best", 70.0, 70.0 - 58.0, (70.0,))
+
+
+def test_holm_of_the_compared_epoch_runs_over_what_is_compared(
+    quickstart: list[Record], frame_of: FrameOf
+) -> None:
+    frame = comparison_frame(frame_of(quickstart))
+    assert frame["compared_p_holm"].equals(frame["last_p_holm"])
+    assert frame["compared_values"].map(len).tolist() == frame["seeds"].tolist()
+    where = {"pair": "wrn_16_2>resnet20", "variant": "switokd", "temperature": 1, "network": "S1"}
+    assert cell(frame, "compared_values", **where) == pytest.approx((96.3, 96.7, 96.8))
+
+
+def test_updates_saved_are_the_expert_steps_where_one_student_decides(
+    record: MakeRecord, frame_of: FrameOf
+) -> None:
+    scores = dict.fromkeys(("T1", "T2", "S1", "S2"), (90.0, 90.0))
+    links = {"metrics.expert_share/T1-S1": 0.2, "metrics.expert_share/T2-S1": 0.4}
+    one = record(("wrn_16_2", "wrn_16_1"), scores=scores, **links)
+    frame = comparison_frame(frame_of([one]))
+    assert cell(frame, "updates_saved", network="S1") == pytest.approx(0.3)
+    assert cell(frame, "updates_saved", network="T2") == pytest.approx(0.4)
+    several = record(students=("resnet20", "wrn_16_1"), scores=scores)
+    frame = comparison_frame(frame_of([several]))
+    assert frame["updates_saved"].isna().all(), "a teacher waits where all its links do"
+    assert frame["expert_share"].notna().all()
+
+
 def test_time_saved_is_against_the_cohort_training_at_every_step(
     quickstart: list[Record], frame_of: FrameOf
 ) -> None:

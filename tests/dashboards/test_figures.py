@@ -17,7 +17,8 @@ from dashboards.figures.comparison_figures import (
     parallel_coordinates,
     sensitivity_figure,
 )
-from dashboards.figures.theme import METHOD_COLOURS, method_colour, shade, translucent
+from dashboards.figures.theme import METHOD_COLOURS, SPARE_COLOURS, method_colour, translucent
+from dashboards.figures.timeline_figure import LineName, line_colours
 from switokd.methods import METHODS
 
 Record = dict[str, Any]
@@ -50,19 +51,24 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("ground", ["#FFFFFF", "#0E1117"])
 def test_colours_stand_out_on_light_and_dark(ground: str) -> None:
-    assert min(contrast(colour, ground) for colour in METHOD_COLOURS.values()) > 2.0
+    every = [*METHOD_COLOURS.values(), *SPARE_COLOURS]
+    assert min(contrast(colour, ground) for colour in every) > 2.0
 
 
-def test_shades_start_at_the_colour_and_get_lighter() -> None:
-    assert shade("#0072B2", 0, 3) == "#0072B2"
-    assert contrast(shade("#0072B2", 2, 3), "#FFFFFF") < contrast("#0072B2", "#FFFFFF")
+def test_variants_of_one_method_are_told_apart() -> None:
+    names = {"a": "switokd", "b": "switokd", "c": "dml", "d": "switokd"}
+    lines = {run_id: LineName(run_id, method) for run_id, method in names.items()}
+    colours = line_colours(lines)
+    assert (colours["a"], colours["c"]) == (METHOD_COLOURS["switokd"], METHOD_COLOURS["dml"])
+    assert len(set(colours.values())) == 4
+    assert {colours["b"], colours["d"]} <= set(SPARE_COLOURS)
     assert translucent("#0072B2", 0.2) == "rgba(0, 114, 178, 0.2)"
 
 
 def test_intervals_are_those_of_the_comparison(trials: pd.DataFrame) -> None:
     frame = comparison_frame(trials)
-    figure = interval_figure(frame, "last", "student")
-    traces = {trace.name: trace for trace in figure.data}
+    figure = interval_figure(frame)
+    traces = {trace.name: trace for trace in figure.data if trace.name}
     assert set(traces) == {"vanilla", "dml", "switokd"}
     ours = frame[(frame["method"] == "switokd") & (frame["role"] == "student")]
     ours = ours.sort_values("last_mean", kind="stable")
@@ -70,19 +76,22 @@ def test_intervals_are_those_of_the_comparison(trials: pd.DataFrame) -> None:
     high = [
         x + up for x, up in zip(traces["switokd"].x, traces["switokd"].error_x.array, strict=True)
     ]
-    assert high == pytest.approx(ours["last_high"].tolist())
+    assert high == pytest.approx(ours["compared_interval_high"].tolist())
+    # the seeds' own values, three of each row
+    (seeds,) = [trace for trace in figure.data if trace.legendgroup == "switokd" and not trace.name]
+    assert sorted(seeds.x) == pytest.approx(sorted(ours["compared_values"].explode()))
     assert traces["switokd"].marker.color == METHOD_COLOURS["switokd"]
     assert figure.layout.xaxis.title.text == "Student top-1, last epoch (%)"
 
 
 def test_a_teachers_own_training_is_not_among_the_students(trials: pd.DataFrame) -> None:
-    figure = interval_figure(comparison_frame(trials), "last", "student")
+    figure = interval_figure(comparison_frame(trials))
     (vanilla,) = [trace for trace in figure.data if trace.name == "vanilla"]
     assert list(vanilla.x) == pytest.approx([95.3])  # resnet20, the only student
 
 
 def test_the_matrix_holds_the_best_of_each_pair(trials: pd.DataFrame) -> None:
-    (heat,) = pair_matrix(comparison_frame(trials), "last").data
+    (heat,) = pair_matrix(comparison_frame(trials)).data
     assert list(heat.x) == ["resnet20"]
     assert list(heat.y) == ["wrn_16_2", "wrn_16_2+wrn_16_1"]
     assert heat.z.tolist() == [[pytest.approx(96.6)], [pytest.approx(96.6)]]
@@ -104,10 +113,14 @@ def test_accuracy_against_temperature_with_intervals(trials: pd.DataFrame) -> No
     assert line["mean"].tolist() == pytest.approx([96.6, 96.3])
     frame = comparison_frame(trials).query("variant == 'switokd' and network == 'S1'")
     frame = frame[frame["pair"] == "wrn_16_2>resnet20"]
-    assert line["low"].tolist() == pytest.approx(frame["last_low"].tolist())
+    assert line["low"].tolist() == pytest.approx(frame["compared_interval_low"].tolist())
+    assert [tuple(map(float, values)) for values in line["values"]] == [
+        pytest.approx(values) for values in frame["compared_values"]
+    ]
     figure = sensitivity_figure(points, "temperature")
-    assert len(figure.data) == 4
-    assert {trace.line.color for trace in figure.data} == {"#0072B2", "#E69F00"}
+    drawn = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    assert len(drawn) == 4
+    assert {trace.line.color for trace in drawn} == {"#0072B2", "#E69F00"}
     assert figure.layout.xaxis.title.text == "temperature τ"
 
 
@@ -129,13 +142,34 @@ def test_another_swept_key_splits_the_lines(record: MakeRecord, frame_of: FrameO
 
 
 def test_words_make_a_category_axis_and_decades_a_logarithmic_one() -> None:
-    columns = {"method": "switokd", "line": "a", "low": 1.0, "high": 2.0, "seeds": 3}
+    columns = {"method": "switokd", "line": "a", "low": 1.0, "high": 2.0, "seeds": 1}
     words = pd.DataFrame({"x": ["0.2", "adaptive"], "mean": [1.0, 2.0]}).assign(**columns)
+    words = words.assign(values=[(1.0,), (2.0,)], compared_epoch="last")
     assert sensitivity_figure(words, "method.threshold").layout.xaxis.type == "category"
     decades = words.assign(x=["0.5", "10"])
     axis = sensitivity_figure(decades, "temperature").layout.xaxis
     assert axis.type == "log"
     assert list(axis.ticktext) == ["0.5", "10"]
+
+
+def test_an_axis_that_a_method_lacks_says_so_and_not_nan() -> None:
+    points = pd.DataFrame({"method.threshold": [None, "0.6", "0.2"], "accuracy": [1.0, 2.0, 3.0]})
+    (lines,) = parallel_coordinates(points, ["method.threshold"]).data
+    assert list(lines.dimensions[0].ticktext) == ["–", "0.2", "0.6"]
+
+
+def test_two_seeds_are_points_without_an_interval(record: MakeRecord, frame_of: FrameOf) -> None:
+    rows = [
+        record(scores={"T1": (60.0, 50.0 + 9 * seed), "S1": (60.0, 48.0 + 9 * seed)}, seed=seed)
+        for seed in (0, 1)
+    ]
+    figure = interval_figure(comparison_frame(frame_of(rows)))
+    seeds, mean = figure.data
+    assert list(seeds.x) == [48.0, 57.0]
+    assert pd.isna(mean.error_x.array).all()
+    low, high = figure.layout.xaxis.range
+    assert 46 < low < 48
+    assert 57 < high < 59
 
 
 def test_parallel_coordinates_take_words_as_categories() -> None:

@@ -22,28 +22,36 @@ def test_one_row_per_trial_less_seed_best_student_first(
     table = leaderboard(frame, "vanilla", "http://ui")
     assert len(table) == frame["group"].nunique() == 11
     assert table["method"].tolist()[:2] == ["switokd", "switokd"]
-    assert table["topology"].tolist()[-3:] == ["single"] * 3
+    assert table["method"].tolist()[-3:] == ["vanilla"] * 3
     first = table.iloc[0]
-    assert first["S1 last"] == pytest.approx(96.6)
-    assert first["S1 last − vanilla"] == pytest.approx(1.3)
+    assert first["S1 top-1"] == pytest.approx(96.6)
+    assert first["S1 − vanilla"] == pytest.approx(1.3)
+    assert first["updates saved"] == pytest.approx(31)
     assert first["expert steps"] == pytest.approx(31)
     assert first["time saved"] == pytest.approx(25)
-    assert table["T2 last"].notna().sum() == 4
+    assert table["T2 top-1"].notna().sum() == 4
     # digits are not in the paper: no empty columns
     assert not [name for name in table if "paper" in name]
+    # what is compared and what it cost stand first
+    names = ["method", "τ", "pair", "seeds", "S1 top-1", "S1 ±", "S1 − vanilla", "S1 p Holm"]
+    assert list(table)[:11] == [*names, "updates saved", "expert steps", "seconds"]
 
 
 def test_runs_lead_to_mlflow(quickstart: list[Record], frame_of: FrameOf) -> None:
     assert ui_address("sqlite:///runs/mlflow.db") == "http://127.0.0.1:5000"
     assert ui_address("https://tracking.lab:5000/") == "https://tracking.lab:5000"
-    assert runs_url("http://ui", ("1",), ("a",)) == "http://ui/#/experiments/1/runs/a"
+    assert (
+        runs_url("http://ui", ("1",), ("a",))
+        == "http://ui/#/experiments/1/runs/a?workflowType=machine_learning"
+    )
     several = runs_url("http://ui", ("1", "1"), ("a", "b"))
     assert several == (
         "http://ui/#/compare-runs?runs=%5B%22a%22%2C%20%22b%22%5D&experiments=%5B%221%22%5D"
+        "&workflowType=machine_learning"
     )
     table = run_table(frame_of(quickstart), "http://ui")
     assert len(table) == len(quickstart)
-    assert table["S1 last"].iloc[0] == quickstart[0]["metrics.last_val_top1/S1"]
+    assert table["S1 top-1"].iloc[0] == quickstart[0]["metrics.last_val_top1/S1"]
 
 
 def progress_of(trial: Record, frame_of: FrameOf, points: list[tuple[int, float, int]]) -> Any:

@@ -95,7 +95,7 @@ def test_one_vanilla_run_is_compared_but_has_no_timeline(
     writer.write(record((), ("resnet20",), "vanilla", scores={"S1": (95.0, 94.5)}))
     app = open_page("pairs", writer.uri)
     assert messages(app) == ""
-    assert app.dataframe[0].value["S1 last"].tolist() == [94.5]
+    assert app.dataframe[0].value["S1 top-1"].tolist() == [94.5]
     assert "networks alone have no gap" in messages(open_page("timelines", writer.uri))
 
 
@@ -162,4 +162,4 @@ def test_filters_and_baseline_change_the_leaderboard(
     app.selectbox[1].select("dml").run()
     table = app.dataframe[0].value
     # 1.2 - 0.5 points of gain, whatever the temperature
-    assert table["S1 last − dml"].tolist() == pytest.approx([0.7] * 4)
+    assert table["S1 − dml"].tolist() == pytest.approx([0.7] * 4)

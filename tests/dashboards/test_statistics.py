@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from dashboards.analysis.significance import difference, holm, summarise
+from dashboards.analysis.significance import difference, holm, percent_interval, summarise
 
 OURS = pd.Series([92.1, 92.6, 92.4], index=[0, 1, 2])
 VANILLA = pd.Series([91.4, 91.5, 91.9], index=[0, 1, 2])
@@ -36,6 +36,28 @@ def test_one_seed_has_no_deviation_and_no_interval() -> None:
 def test_missing_seeds_are_left_out_of_the_summary() -> None:
     assert summarise(pd.Series([1.0, math.nan, 3.0])) == summarise(pd.Series([1.0, 3.0]))
     assert all(map(math.isnan, summarise(pd.Series([math.nan]))))
+
+
+def test_a_percentage_has_an_interval_from_three_seeds_on() -> None:
+    assert all(map(math.isnan, percent_interval([48.0, 57.0])))
+    assert all(map(math.isnan, percent_interval([48.0, 57.0, math.nan])))
+    # deviation 2, on log odds 0.02 / sqrt(3) / (0.5 * 0.5); t(0.975, 2 degrees) = 4.302653
+    half = 4.302653 * 0.02 / math.sqrt(3) / 0.25
+    odds = math.exp(half)
+    expected = (100 / (1 + odds), 100 * odds / (1 + odds))
+    assert percent_interval([48.0, 50.0, 52.0]) == pytest.approx(expected, abs=1e-5)
+
+
+@given(st.lists(st.floats(0, 100), min_size=3, max_size=8))
+def test_a_percentages_interval_holds_its_mean_and_stays_in_range(values: list[float]) -> None:
+    low, high = percent_interval(values)
+    mean = sum(values) / len(values)
+    assert 0 <= low <= mean + 1e-9
+    assert mean - 1e-9 <= high <= 100
+
+
+def test_equal_seeds_have_an_interval_of_no_width() -> None:
+    assert percent_interval([100.0, 100.0, 100.0]) == (100.0, 100.0)
 
 
 def test_common_seeds_are_paired() -> None:
