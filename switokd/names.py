@@ -59,12 +59,20 @@ TAG_PREFIX = "switokd."
 # MLflow's own
 PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
+NOTE = "mlflow.note.content"
+USER = "mlflow.user"
+SOURCE_NAME = "mlflow.source.name"
+SOURCE_TYPE = "mlflow.source.type"
+SOURCE_COMMIT = "mlflow.source.git.commit"
 
 # artifacts
 TIMELINE_FILE = "timeline.parquet"
 SPEC_FILE = "spec.yaml"
 WEIGHTS_FOLDER = "weights"
 EXPLAIN_FOLDER = "explain"
+# of a sweep's run
+COMPARISON_FILE = "comparison.csv"
+EXPERIMENT_FILE = "experiment.yaml"
 HEAT_MAPS_FILE = "heat_maps.npz"
 AGREEMENT_FILE = "agreement.json"
 

@@ -58,10 +58,32 @@ def sweep(
             complain(f"  run it again alone: switokd train {again}")
         else:
             complain("  the same command tries it again")
-    print_comparison(spec.name)
+    frame = print_comparison(spec.name)
+    _track_result(spec.name, experiment, overrides or [], frame)
     console.print("Browse every trial: make ui    See the pairs: make dashboard", highlight=False)
     if failures:
         raise typer.Exit(FAILED)
+
+
+def _track_result(name: str, file: Path, overrides: list[str], frame: Any) -> None:
+    """Leave the result with the sweep's run, where who browses MLflow finds it."""
+    from dashboards.analysis.finding import finding
+    from dashboards.reports.csv_table import comparison_csv
+    from switokd.tracking.retry import TrackingError
+    from switokd.tracking.store import find_experiment
+    from switokd.tracking.tracker import log_result
+
+    changed = "".join(f"# with {override}\n" for override in overrides)
+    files = {
+        names.EXPERIMENT_FILE: changed + file.read_text(encoding="utf-8-sig"),
+        names.COMPARISON_FILE: comparison_csv(frame),
+    }
+    try:
+        tracked = find_experiment(name)
+        if tracked is not None:
+            log_result(tracked, name, finding(frame), files)
+    except TrackingError as error:
+        console.print(f"the result is not tracked: {error}", soft_wrap=True)
 
 
 def train(

@@ -27,6 +27,7 @@ from switokd.tracking.address import (
     sqlite_path,
 )
 from switokd.tracking.client import ensure_sqlite, open_client
+from switokd.tracking.descriptions import dataset_input, source_tags, sweep_note, trial_note
 from switokd.tracking.outbox import Outbox, Point, RefusedError
 from switokd.tracking.retry import (
     SilentStoreError,
@@ -95,7 +96,8 @@ def open_sweep(
                 names.SWEEP: experiment,
                 names.RUN_NAME: f"sweep {experiment}",
                 names.GIT_COMMIT: git_commit(),
-            }
+                names.NOTE: sweep_note(experiment),
+            } | source_tags()
             run_id = client.create_run(tracked.experiment_id, tags=tags).info.run_id
             if not reopen:
                 client.set_terminated(run_id, "FINISHED")
@@ -127,6 +129,23 @@ def as_tag(entries: Sequence[Any]) -> str:
         if len(text) <= LONGEST_TAG:
             return text
     return "[]"
+
+
+def log_result(
+    tracked: TrackedExperiment, experiment: str, finding: str, files: Mapping[str, str]
+) -> None:
+    """Give the sweep's run its result in a sentence, and files by name. Raises TrackingError."""
+    found = tracked.sweep_run(experiment)
+    if found is None:
+        return
+    with tracking_errors(tracked.uri):
+        client = open_client(tracked.uri)
+        for name, content in files.items():
+            client.log_text(found.info.run_id, content, name)
+        client.set_tag(found.info.run_id, names.NOTE, sweep_note(experiment, finding))
+        client.set_experiment_tag(
+            tracked.experiment_id, names.NOTE, sweep_note(experiment, finding)
+        )
 
 
 def log_folder(run_id: str, folder: Path, name: str) -> None:
@@ -255,8 +274,11 @@ class TrialTracker:
                 client.delete_tag(run_id, names.FAILURE)
         else:
             # the tags go in with the run itself, so that no crash leaves a run nobody finds
-            created = tags | {names.RUN_NAME: self._trial.label}
+            about = {names.RUN_NAME: self._trial.label, names.NOTE: trial_note(self._trial)}
+            created = tags | about | source_tags()
             run_id = client.create_run(self._tracked.experiment_id, tags=created).info.run_id
+        # the same input again is no second one
+        client.log_inputs(run_id, datasets=[dataset_input(self._trial)])
         client.log_batch(
             run_id,
             params=[Param(key, value) for key, value in params_of(self._trial).items()],
