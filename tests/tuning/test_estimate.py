@@ -129,7 +129,9 @@ def test_a_dry_run_lists_every_trial_and_leaves_its_estimate_alone(
 
 
 def test_bytes_are_those_of_real_checkpoints(experiment: Experiment, tmp_path: Path) -> None:
-    trial = experiment.trials[-1].model_copy(update={"recipe": Recipe(epochs=1, image_size=8)})
+    trial = experiment.trials[-1].model_copy(
+        update={"recipe": Recipe(epochs=1, batch_size=512, image_size=8)}
+    )
     work = costing.measure(trial)
     result = run(trial, runs=tmp_path, threads=1)
     (checkpoint,) = (result.folder / "checkpoints").iterdir()
