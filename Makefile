@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXPERIMENT ?= experiments/quickstart.yaml
 ARGS ?=
+# processes that test side by side, by file; 0 for none beside the first (a debugger needs that)
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 STORE = $${MLFLOW_TRACKING_URI:-sqlite:///runs/mlflow.db}
 
 .DEFAULT_GOAL := help
@@ -32,10 +35,10 @@ dashboard: setup ## the comparison dashboard, http://127.0.0.1:8501
 	@$(BIN)/python -m dashboards
 
 test: setup ## all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 test-fast: setup ## the tests that take less than a few seconds each
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 lint: setup ## style, format, types, and who imports whom
 	@$(BIN)/ruff check .

@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+
+from tests.processes import RAY_SETTINGS
+from tests.shared_folder import VARIABLE, open_shared_folder
+from tests.tuning.shared_ray import running_ray
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What all processes of this run share: a folder, and how they compute beside each other."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # where a trial has several threads after all, they sleep while they wait for each other
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.update(RAY_SETTINGS)
+    if VARIABLE not in os.environ:
+        folder = open_shared_folder()
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        config.add_cleanup(lambda: os.environ.pop(VARIABLE))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with nothing but slow tests come first: begun last, one would run on alone."""
+    slow: defaultdict[Path, bool] = defaultdict(lambda: True)
+    for item in items:
+        slow[item.path] &= item.get_closest_marker("slow") is not None
+    items.sort(key=lambda item: not slow[item.path])
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +53,10 @@ def main_module() -> Iterator[None]:
     before = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = before
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[dict[str, str]]:
+    """The environment of a sweep that joins the Ray of this process's tests."""
+    with running_ray() as environment:
+        yield environment

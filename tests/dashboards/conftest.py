@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from dashboards.store.runs import typed
+from tests.shared_folder import made_once, put_empty_store
 from tests.tuning.workplace import Workplace
 
 Record = dict[str, Any]
@@ -45,6 +45,7 @@ def make_record(
     models |= {f"S{i}": name for i, name in enumerate(students, 1)}
     pair = "+".join(students) if not teachers else "+".join(teachers) + ">" + "+".join(students)
     number = next(counter)
+    identity = (pair, method, settings, temperature, seed, epochs, dataset)
     row: Record = {
         "run_id": f"run{number}",
         "run_name": f"{pair} {method} seed={seed}",
@@ -53,7 +54,7 @@ def make_record(
         "status": status,
         "start_time": START + 1000 * number,
         "end_time": None if status == "RUNNING" else START + 1000 * number + int(1000 * seconds),
-        "trial_id": f"{hash((pair, method, settings, temperature, seed, epochs, dataset)):x}",
+        "trial_id": f"{zlib.crc32(repr(identity).encode()):08x}",
         "topology": f"{len(teachers)}T{len(students)}S" if teachers else "single",
         "pair": pair,
         "method": method,
@@ -135,9 +136,8 @@ def thinned(timeline: pd.DataFrame, link: str, points: int) -> list[Metric]:
 class StoreWriter:
     """Writes records as runs with `log_batch`, the way a sweep would leave them."""
 
-    def __init__(self, folder: Path, empty: Path, experiment: str = "fixture") -> None:
-        shutil.copy(empty, folder / "mlflow.db")
-        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+    def __init__(self, folder: Path, experiment: str = "fixture") -> None:
+        self.uri = put_empty_store(folder / "mlflow.db")
         self.client = MlflowClient(self.uri)
         self.experiment_id = self.client.create_experiment(
             experiment, artifact_location=(folder / "artifacts").as_uri()
@@ -203,13 +203,9 @@ TAGS = ("trial_id", "topology", "pair", "method", "variant", "git_commit")
 
 
 @pytest.fixture(scope="session")
-def make_writer(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[Path], StoreWriter]:
-    """Writers to stores that are copies of one: MLflow takes seconds to lay out a new one."""
-    empty = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowClient(f"sqlite:///{empty}").search_experiments()
-    return lambda folder: StoreWriter(folder, empty)
+def make_writer() -> Callable[[Path], StoreWriter]:
+    """Writers to stores of their own."""
+    return StoreWriter
 
 
 @pytest.fixture
@@ -251,11 +247,13 @@ def quickstart() -> list[Record]:
 
 
 @pytest.fixture(scope="session")
-def quickstart_store(
-    tmp_path_factory: pytest.TempPathFactory, make_writer: Callable[[Path], StoreWriter]
-) -> str:
+def quickstart_store() -> str:
     """Address of a store with the quickstart's trials, a failed and a running one."""
-    writer = make_writer(tmp_path_factory.mktemp("quickstart"))
+    return f"sqlite:///{made_once('quickstart', write_quickstart) / 'mlflow.db'}"
+
+
+def write_quickstart(folder: Path) -> None:
+    writer = StoreWriter(folder)
     for row in quickstart_records():
         writer.write(row)
     scores = {"T1": (50.0, 50.0), "S1": (50.0, 50.0)}
@@ -264,7 +262,6 @@ def quickstart_store(
     running = make_record(scores=scores, seed=8, status="RUNNING", start_time=now - 60_000)
     for row in (failed, running):
         writer.write(row, artifacts=False)
-    return writer.uri
 
 
 # the quickstart's first cohort with every method, temperature and seed, in seconds
@@ -277,9 +274,11 @@ EXPLAINED_PAIR = "wrn_16_2>resnet20"
 
 
 @pytest.fixture(scope="session")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+def swept(
+    tmp_path_factory: pytest.TempPathFactory, shared_ray: dict[str, str]
+) -> Iterator[Workplace]:
     """What a real quickstart sweep left; two methods of one pair and seed are explained."""
-    workplace = Workplace(tmp_path_factory.mktemp("swept"))
+    workplace = Workplace(tmp_path_factory.mktemp("swept"), **shared_ray)
     experiments = Path(__file__).parents[2] / "experiments"
     status, output = workplace.run("sweep", str(experiments / "quickstart.yaml"), *SHORT)
     assert status == 0, output
@@ -287,7 +286,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     for process in [workplace.start("explain", run_id) for run_id in runs]:
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output
-    return workplace
+    yield workplace
+    workplace.close()
 
 
 def explained_run(workplace: Workplace, variant: str) -> str:

@@ -18,10 +18,8 @@ from dashboards.reports.csv_table import comparison_csv
 from dashboards.reports.html_report import write_report
 from dashboards.store.runs import RunFrames
 from tests.dashboards.browser import (
-    CHROMIUM,
     DRAWN,
     MAIN,
-    MUST_RUN,
     PAGES,
     PATIENCE_MS,
     dashboard_of,
@@ -33,13 +31,7 @@ from tests.dashboards.browser import (
 )
 from tests.dashboards.conftest import EXPLAINED_PAIR, explained_run
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None and not MUST_RUN,
-        reason="needs Debian's chromium (apt-get install chromium)",
-    ),
-]
+pytestmark = pytest.mark.slow
 
 # what sticks out of the window and cannot be scrolled to in a box of its own
 STICKING_OUT = """main => [...main.querySelectorAll('*')].filter(element => {
@@ -52,7 +44,7 @@ STICKING_OUT = """main => [...main.querySelectorAll('*')].filter(element => {
 
 
 @pytest.fixture(scope="module")
-def dashboard(swept_store: str) -> Iterator[str]:
+def dashboard(chromium: Any, swept_store: str) -> Iterator[str]:
     with dashboard_of(swept_store) as address:
         yield address
 

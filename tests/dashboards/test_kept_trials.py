@@ -11,7 +11,7 @@ import pytest
 
 from dashboards.store import kept_trials
 from dashboards.store.kept_trials import FRESH_SECONDS, USABLE_SECONDS, KeptTrials, with_news
-from tests.tuning.workplace import await_
+from tests.processes import await_
 
 
 class Source:

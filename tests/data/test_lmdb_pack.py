@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from switokd.data.packed.lmdb_check import check
 from switokd.data.packed.lmdb_pack import pack, packing_order
 from switokd.data.packed.lmdb_reader import LmdbRecords
 from switokd.validation import DataError
+from tests.machine import lacking
+from tests.processes import await_, next_line
 
 ClassFolder = Callable[..., Path]
 
@@ -256,7 +257,7 @@ def test_a_really_full_disk(tmp_path: Path, class_folder: ClassFolder) -> None:
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small file system is not allowed here")
+        lacking("the right to mount a small tmpfs")
     try:
         folder = class_folder(tmp_path / "images", images=60)
         with pytest.MonkeyPatch.context() as patch:
@@ -279,13 +280,13 @@ def test_an_unwritable_place_is_one_message(tmp_path: Path, class_folder: ClassF
         pack(folder, tmp_path / "file" / "out.lmdb")
 
 
-SLOW_PACKER = """
-import sys, time
+HELD_PACKER = """
+import sys
 from switokd.data.packed import lmdb_pack
 lmdb_pack.COMMIT_BYTES, lmdb_pack.CHUNK_FILES = 20_000, 2
 def progress(done, total, size):
     print(done, flush=True)
-    time.sleep(0.02)
+    sys.stdin.readline()
 lmdb_pack.pack(sys.argv[1], sys.argv[2], progress=progress)
 """
 
@@ -296,19 +297,23 @@ def test_a_killed_packer_leaves_nothing_half_done(
 ) -> None:
     folder, out = class_folder(tmp_path / "images", images=60), tmp_path / "out.lmdb"
     packer = subprocess.Popen(
-        [sys.executable, "-c", SLOW_PACKER, str(folder), str(out)],
+        [sys.executable, "-c", HELD_PACKER, str(folder), str(out)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert packer.stdout is not None
+    assert packer.stdin is not None
     done = 0
     for _ in range(commits_before_kill):
-        done = int(packer.stdout.readline())
-    if not commits_before_kill:
-        while not out.with_name("out.lmdb.partial").exists():
-            time.sleep(0.001)
-    packer.send_signal(signal.SIGKILL)
-    assert packer.wait() == -signal.SIGKILL
+        done = int(next_line(packer))
+        # on to the next commit, after which it waits again
+        packer.stdin.write("\n")
+        packer.stdin.flush()
+    await_(out.with_name("out.lmdb.partial").exists, of=packer)
+    packer.kill()
+    packer.communicate()
+    assert packer.returncode == -signal.SIGKILL
     assert not out.exists()
     with pytest.raises(DataError):
         LmdbRecords(out.with_name("out.lmdb.partial"))

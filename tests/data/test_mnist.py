@@ -15,6 +15,7 @@ from switokd.data import open_pipeline
 from switokd.data.sets import mnist
 from switokd.data.sets.mnist import DEBIAN_FOLDER, FILES, read_idx
 from switokd.validation import DataError
+from tests.machine import lacking
 
 
 def _idx(array: np.ndarray) -> bytes:
@@ -123,10 +124,9 @@ def test_fashion_mnist_that_is_nowhere_is_said_so(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not DEBIAN_FOLDER.is_dir(), reason=f"{DEBIAN_FOLDER} (apt install dataset-fashion-mnist)"
-)
 def test_the_real_fashion_mnist(tmp_path: Path) -> None:
+    if not DEBIAN_FOLDER.is_dir():
+        lacking(f"{DEBIAN_FOLDER} (apt-get install dataset-fashion-mnist)")
     with open_pipeline("fashion_mnist", batch_size=128, seed=0, root=tmp_path) as pipeline:
         assert (pipeline.train_size, pipeline.num_classes) == (60_000, 10)
         assert pipeline.class_names[9] == "Ankle boot"

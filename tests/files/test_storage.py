@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from switokd.files.storage import open_folder
 from switokd.session.checkpoint import CheckpointFolder
 from switokd.spec.resources import Resources
 from switokd.validation import SpecError
+from tests.machine import lacking
 
 BUCKET = "switokd-test"
 
@@ -20,8 +22,10 @@ BUCKET = "switokd-test"
 @pytest.fixture(scope="module")
 def object_store() -> Iterator[str]:
     """The address of a folder in a real S3 server of this process."""
-    server = pytest.importorskip("moto.server", reason="needs moto, an S3 server to test with")
+    if find_spec("moto") is None:
+        lacking("moto, an S3 server to test with")
     import boto3
+    from moto import server
 
     names = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     with pytest.MonkeyPatch.context() as patch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,15 +16,23 @@ from switokd.training.build import build_trainer
 MIB = 2**20
 
 
+def resident_mib() -> float:
+    line = next(x for x in Path("/proc/self/status").read_text().split("\n") if "VmRSS" in x)
+    return float(line.split()[1]) / 1024
+
+
 def test_the_peak_counts_from_its_start_and_not_what_was_freed_before() -> None:
-    before = torch.ones(64 * MIB, dtype=torch.uint8)
+    before = torch.ones(256 * MIB, dtype=torch.uint8)
+    freed = resident_mib()
     del before
     peak = PeakMemory(torch.device("cpu"))
-    start = peak.mib()
+    held = []
     for _ in range(2):
         block = torch.ones(48 * MIB, dtype=torch.uint8)
+        held.append(resident_mib())
         del block
-    assert 40 <= peak.mib() - start <= 60
+    # what is resident beside the blocks may shrink at any time: the system takes back old pages
+    assert max(held) - 1 <= peak.mib() <= max(held) + 16 < freed - 150
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

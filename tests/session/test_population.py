@@ -19,6 +19,7 @@ from switokd.tracking import tracker as tracking
 from switokd.tracking.store import TrackedExperiment
 from switokd.tracking.tracker import TrialTracker
 from tests.session.test_session import trial
+from tests.shared_folder import put_empty_store
 
 STEPS = 6
 
@@ -30,7 +31,7 @@ def member(rate: float, temperature: float = 1.0) -> TrialSpec:
 
 @pytest.fixture
 def store(tmp_path: Path) -> TrackedExperiment:
-    return tracking.open_experiment("session", f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    return tracking.open_experiment("session", put_empty_store(tmp_path / "mlflow.db"), tmp_path)
 
 
 def begin(

@@ -20,12 +20,13 @@ from switokd.tracking.address import StoreError
 from switokd.tracking.retry import SilentStoreError, TrackingError, retry_until
 from switokd.tracking.store import MissingArtifactError, TrackedExperiment, TrackingStore
 from switokd.tracking.tracker import TrialTracker, open_experiment, open_sweep
+from tests.shared_folder import put_empty_store
 
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> TrackedExperiment:
     folder = tmp_path_factory.mktemp("store")
-    return open_experiment("read", f"sqlite:///{folder / 'mlflow.db'}", folder)
+    return open_experiment("read", put_empty_store(folder / "mlflow.db"), folder)
 
 
 @pytest.fixture

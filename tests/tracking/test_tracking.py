@@ -24,12 +24,13 @@ from switokd.tracking.outbox import Outbox, Point, RefusedError
 from switokd.tracking.retry import TrackingError
 from switokd.tracking.store import TrackedExperiment
 from switokd.tracking.tracker import TrialTracker
+from tests.shared_folder import put_empty_store
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> TrackedExperiment:
     folder = tmp_path_factory.mktemp("store")
-    return tracking.open_experiment("tracked", f"sqlite:///{folder / 'mlflow.db'}", folder)
+    return tracking.open_experiment("tracked", put_empty_store(folder / "mlflow.db"), folder)
 
 
 @pytest.fixture
@@ -306,11 +307,10 @@ def test_training_does_not_wait_for_a_slow_store() -> None:
     store = FlakyStore(lambda _: None if gate.wait(30) else TimeoutError())
     outbox = Outbox(store.send, 10, "the store")
     outbox.start()
-    began = time.monotonic()
     for point in numbered(1000):
         outbox.add([point])
         outbox.release()
-    assert time.monotonic() - began < 5
+    # all are added before the store has taken one
     assert len(outbox.waiting()) == 1000
     gate.set()
     outbox.drain(time.monotonic() + 30)

@@ -81,7 +81,7 @@ def trial(method: str = "hint", **settings: Any) -> TrialSpec:
         dataset="digits",
         networks={"T1": NetworkSpec(model="wrn_16_2"), "S1": NetworkSpec(model="resnet20")},
         method=MethodSpec.model_validate({"name": method, "settings": settings}),
-        recipe=Recipe(epochs=2, batch_size=256, image_size=8),
+        recipe=Recipe(epochs=2, batch_size=100, train_images=600, image_size=8),
     )
 
 

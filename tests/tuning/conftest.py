@@ -10,10 +10,18 @@ from tests.tuning.workplace import Workplace
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
-    place = Workplace(tmp_path_factory.mktemp("workplace"))
+def workplace(
+    tmp_path_factory: pytest.TempPathFactory, shared_ray: dict[str, str]
+) -> Iterator[Workplace]:
+    """Its sweeps join a Ray that runs already."""
+    place = Workplace(tmp_path_factory.mktemp("workplace"), **shared_ray)
     yield place
-    for process in place.started:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    place.close()
+
+
+@pytest.fixture(scope="module")
+def lone_workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """Its first command makes the store, and each sweep starts a Ray of its own, as users' do."""
+    place = Workplace(tmp_path_factory.mktemp("workplace"), new_store=True)
+    yield place
+    place.close()

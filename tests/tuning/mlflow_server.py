@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.tuning.workplace import await_
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+from tests.processes import await_, free_port
+from tests.shared_folder import put_empty_store
 
 
 class Server:
@@ -29,6 +22,8 @@ class Server:
         self.uri = f"http://127.0.0.1:{self.port}"
         self.folder = folder
         self.environment = {**os.environ, **environment}
+        if not options and not (folder / "server.db").exists():
+            put_empty_store(folder / "server.db")
         self.options = options or [
             *("--workers", "1"),
             *("--backend-store-uri", f"sqlite:///{folder / 'server.db'}"),
@@ -50,7 +45,10 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        await_(self.answers)
+        try:
+            await_(self.answers, of=self.process)
+        except AssertionError as error:
+            raise AssertionError(self.log.read_text(errors="replace")[-3000:]) from error
 
     def answers(self) -> bool:
         try:

@@ -19,8 +19,8 @@ from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 
 from tests.docker.deployment import DOCKER, command_line, secrets_of
 from tests.docker.deployment import services as composed_services
-from tests.tuning.mlflow_server import Server, free_port
-from tests.tuning.workplace import await_
+from tests.processes import RAY_SETTINGS, await_, free_port
+from tests.tuning.mlflow_server import Server
 
 BIN = Path(sys.executable).parent
 OBJECT_STORE_BYTES = 80_000_000
@@ -65,7 +65,8 @@ class Services:
         given = {name: here.get(name, value) for name, value in own.items()}
         if "PGHOST" in given:
             given["PGPORT"] = str(self.ports["postgres"])
-        return {**kept, "OMP_NUM_THREADS": "1", **given, "SWITOKD_DATA": str(self.folder / "data")}
+        ours = {"OMP_NUM_THREADS": "1", "SWITOKD_DATA": str(self.folder / "data")}
+        return kept | RAY_SETTINGS | given | ours
 
     def start_postgres(self, programs: Path) -> None:
         """A database server of its own, run by `postgres` where we are root, which it refuses."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.processes import await_
 from tests.tuning.mlflow_server import Server
 from tests.tuning.test_survival import assert_as_if_undisturbed
-from tests.tuning.workplace import Workplace, await_, small_experiment
+from tests.tuning.workplace import Workplace, small_experiment
 from tuning.workers.ray_environment import prepare
 
 if TYPE_CHECKING:
@@ -81,10 +83,13 @@ def test_a_removed_node_loses_and_doubles_nothing(
     trials = workplace.write(content).trials
     try:
         sweep = workplace.start("sweep", workplace.file.name)
+        workers: dict[str, int] = {}
         for trial in trials:
-            await_(lambda t=trial: len(workplace.checkpoints(t)) > 1)
-        workers = {trial.trial_id: workplace.worker_pid(trial) for trial in trials}
+            await_(lambda t=trial: len(workplace.checkpoints(t)) > 1, of=sweep)
+            workers[trial.trial_id] = workplace.hold_worker(trial)
         assert len(set(workers.values())) == 2, "the trials share a node"
+        for worker in workers.values():
+            os.kill(worker, signal.SIGCONT)
         cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
         output, _ = sweep.communicate(timeout=240)
         assert sweep.returncode == 0, output

@@ -157,7 +157,9 @@ def test_a_long_step_is_told_by_a_few_images(
 
 
 def test_bytes_are_those_of_real_checkpoints(experiment: Experiment, tmp_path: Path) -> None:
-    trial = experiment.trials[-1].model_copy(update={"recipe": Recipe(epochs=1, image_size=8)})
+    trial = experiment.trials[-1].model_copy(
+        update={"recipe": Recipe(epochs=1, batch_size=512, image_size=8)}
+    )
     work = costing.measure(trial)
     result = run(trial, runs=tmp_path, threads=1)
     (checkpoint,) = (result.folder / "checkpoints").iterdir()

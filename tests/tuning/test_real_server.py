@@ -9,8 +9,10 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tests.machine import lacking
+from tests.processes import await_
 from tests.tuning.services import Services, postgres_programs, running
-from tests.tuning.workplace import Workplace, await_, small_experiment
+from tests.tuning.workplace import Workplace, small_experiment
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +24,7 @@ CLUSTER = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     programs = postgres_programs()
     if programs is None:
-        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+        lacking("PostgreSQL (apt-get install postgresql)")
     with running(tmp_path_factory.mktemp("services"), programs) as services:
         yield services
 
@@ -38,10 +40,7 @@ def workplace(
         monkeypatch.setenv(name, environment[name])
     place = Workplace(tmp_path, **{name: environment[name] for name in (*ACCOUNT, *CLUSTER)})
     yield place
-    for process in place.started:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    place.close()
 
 
 def told(services: Services, content: bytes) -> list[str]:

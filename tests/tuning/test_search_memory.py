@@ -13,6 +13,7 @@ from switokd.spec.experiment import Experiment
 from switokd.tracking import tracker as tracking
 from switokd.tracking.store import TrackedExperiment
 from switokd.tracking.tracker import TrialTracker
+from tests.shared_folder import put_empty_store
 from tuning.plan import make_plan
 from tuning.search.tpe import build, tpe_study
 
@@ -48,7 +49,7 @@ class NoProgress:
 
 @pytest.fixture
 def store(tmp_path: Path) -> TrackedExperiment:
-    return tracking.open_experiment("searched", f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+    return tracking.open_experiment("searched", put_empty_store(tmp_path / "mlflow.db"), tmp_path)
 
 
 def leave_run(

@@ -10,7 +10,8 @@ import pytest
 
 from switokd import names
 from switokd.spec.params import params_of
-from tests.tuning.workplace import Workplace, await_, small_experiment
+from tests.processes import await_
+from tests.tuning.workplace import Workplace, small_experiment
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +39,7 @@ def test_a_guided_search_that_was_killed_goes_on_to_its_number_of_trials(
     driver = workplace.start("sweep", workplace.file.name)
     # in the middle of what Optuna chooses
     trials = workplace.folder / "runs" / "guided" / "trials"
-    await_(lambda: trials.is_dir() and len(list(trials.iterdir())) > 10, 300)
+    await_(lambda: trials.is_dir() and len(list(trials.iterdir())) > 10, 300, of=driver)
     driver.kill()
     driver.wait()
     before = set(workplace.trial_runs("guided"))

@@ -12,7 +12,8 @@ import pytest
 
 from switokd.session.checkpoint import CheckpointFolder
 from switokd.spec.trial import TrialSpec
-from tests.tuning.workplace import Workplace, assert_same_weights, await_, small_experiment
+from tests.processes import await_
+from tests.tuning.workplace import Workplace, assert_same_weights, small_experiment
 
 pytestmark = pytest.mark.slow
 
@@ -53,8 +54,9 @@ def _interrupt(process: subprocess.Popen[str]) -> None:
 
 
 def test_killed_workers_killed_drivers_and_interrupts_lose_and_double_nothing(
-    workplace: Workplace,
+    lone_workplace: Workplace,
 ) -> None:
+    workplace = lone_workplace
     content = small_experiment(
         name="hard",
         methods=["dml", "switokd"],

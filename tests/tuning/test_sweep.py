@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,8 @@ from switokd.spec.experiment import load_experiment
 from switokd.spec.params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.training.timeline import window_size
-from tests.tuning.workplace import (
-    Workplace,
-    assert_same_weights,
-    await_,
-    small_experiment,
-)
+from tests.processes import await_
+from tests.tuning.workplace import Workplace, assert_same_weights, small_experiment
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +37,7 @@ class FirstSweep:
         self.good = [t for t in self.trials if not _diverges(t)]
         first = workplace.start("sweep", workplace.file.name)
         self.pid = first.pid
-        await_(lambda: (workplace.folder / "runs" / "small" / "trials").is_dir())
+        await_((workplace.folder / "runs" / "small" / "trials").is_dir, of=first)
         self.second_status, self.second_output = workplace.sweep()
         self.output, _ = first.communicate(timeout=300)
         self.status = first.returncode
@@ -48,6 +46,11 @@ class FirstSweep:
 
 def _diverges(trial: TrialSpec) -> bool:
     return any(network.learning_rate > 1 for network in trial.networks.values())
+
+
+@pytest.fixture(scope="module")
+def workplace(lone_workplace: Workplace) -> Workplace:
+    return lone_workplace
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +167,22 @@ def test_artifacts_lie_under_runs_and_describe_the_trial(
         assert stored.trial_id == trial.trial_id
 
 
+TRAIN = """
+import sys
+from pathlib import Path
+from switokd.spec.trial import TrialSpec
+from switokd.train import run
+run(TrialSpec.model_validate_json(sys.argv[1]), runs=Path(sys.argv[2]), threads=1)
+"""
+
+
+def _train_in_a_fresh_process(workplace: Workplace, trial: TrialSpec) -> Path:
+    runs = workplace.folder / "alone"
+    command = [sys.executable, "-c", TRAIN, trial.model_dump_json(), str(runs)]
+    subprocess.run(command, env=workplace.environment, check=True, timeout=300)
+    return runs / trial.experiment / "trials" / trial.trial_id
+
+
 def test_a_reused_worker_trains_as_a_fresh_process_does(
     workplace: Workplace, first: FirstSweep
 ) -> None:
@@ -173,7 +192,7 @@ def test_a_reused_worker_trains_as_a_fresh_process_does(
         (t for t in first.good if t.links),
         key=lambda t: first.runs[t.trial_id].info.start_time,
     )
-    alone = workplace.train_alone(last_of_its_worker)
+    alone = _train_in_a_fresh_process(workplace, last_of_its_worker)
     swept = workplace.trial_folder(last_of_its_worker)
     assert_same_weights(alone, swept)
     pd.testing.assert_frame_equal(
@@ -214,7 +233,8 @@ def _histories(workplace: Workplace, runs: dict[str, Run] | None = None) -> dict
 
 
 @pytest.fixture(scope="module")
-def later(workplace: Workplace, first: FirstSweep) -> LaterSweeps:
+def later(workplace: Workplace, first: FirstSweep, shared_ray: dict[str, str]) -> LaterSweeps:
+    workplace.environment |= shared_ray
     return LaterSweeps(workplace, first)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,8 +15,9 @@ import pandas as pd
 import pytest
 
 from switokd.training.timeline import window_size
+from tests.processes import await_
 from tests.tuning.mlflow_server import Server
-from tests.tuning.workplace import Workplace, await_, small_experiment
+from tests.tuning.workplace import Workplace, small_experiment
 
 pytestmark = pytest.mark.slow
 
@@ -74,9 +77,10 @@ def assert_complete(workplace: Workplace, name: str) -> None:
 
 
 def test_an_outage_delays_points_and_stops_no_training(
-    tmp_path_factory: pytest.TempPathFactory, server: Server
+    tmp_path_factory: pytest.TempPathFactory, server: Server, shared_ray: dict[str, str]
 ) -> None:
-    workplace = Workplace(tmp_path_factory.mktemp("outage"), MLFLOW_TRACKING_URI=server.uri)
+    folder = tmp_path_factory.mktemp("outage")
+    workplace = Workplace(folder, MLFLOW_TRACKING_URI=server.uri, **shared_ray)
     content = small_experiment(
         name="outage",
         methods=["dml", "switokd"],
@@ -85,14 +89,19 @@ def test_an_outage_delays_points_and_stops_no_training(
     )
     trials = workplace.write(content).trials
     sweep = workplace.start("sweep", workplace.file.name)
-    await_(lambda: all(workplace.checkpoints(trial) for trial in trials))
+    workers = []
+    for trial in trials:
+        await_(lambda t=trial: workplace.checkpoints(t), of=sweep)
+        workers.append(workplace.hold_worker(trial))
     server.stop()
     before = {path for trial in trials for path in workplace.checkpoints(trial)}
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
     try:
         for trial in trials:
             # training goes on to its end while nobody answers
-            await_(lambda t=trial: set(workplace.checkpoints(t)) - before)
-            await_((workplace.trial_folder(trial) / "timeline.parquet").exists)
+            await_(lambda t=trial: set(workplace.checkpoints(t)) - before, of=sweep)
+            await_((workplace.trial_folder(trial) / "timeline.parquet").exists, of=sweep)
         assert sweep.poll() is None
     finally:
         server.start()

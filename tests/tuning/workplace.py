@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +18,38 @@ from mlflow.entities import Run, ViewType
 from switokd import names
 from switokd.spec.experiment import Experiment, load_experiment
 from switokd.spec.trial import TrialSpec
+from switokd.train import run
+from tests.processes import RAY_SETTINGS
+from tests.shared_folder import put_empty_store
 
 SWITOKD = [sys.executable, "-c", "from switokd.cli.main import main; main()"]
-RUN_ALONE = """
-import sys
-from pathlib import Path
-from switokd.spec.trial import TrialSpec
-from switokd.train import run
-run(TrialSpec.model_validate_json(sys.argv[1]), runs=Path(sys.argv[2]), threads=1)
-"""
 
 
 class Workplace:
-    """A user's folder: what is started here finds its files, data and store here."""
+    """A user's folder: what is started here finds its files, data and store here.
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    The store is there already, empty, but where `new_store` leaves it to the first command.
+    """
+
+    def __init__(self, folder: Path, *, new_store: bool = False, **environment: str) -> None:
         self.folder = folder
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))},
             "COLUMNS": "200",
             "OMP_NUM_THREADS": "1",
+            **RAY_SETTINGS,
             **environment,
         }
         self.started: list[subprocess.Popen[str]] = []
+        if not new_store and "MLFLOW_TRACKING_URI" not in environment:
+            put_empty_store(folder / "runs" / "mlflow.db")
+
+    def close(self) -> None:
+        """End what still runs."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     @property
     def file(self) -> Path:
@@ -75,16 +83,8 @@ class Workplace:
         return self.run("sweep", self.file.name, *arguments)
 
     def train_alone(self, trial: TrialSpec) -> Path:
-        """The folder of the trial, trained undisturbed in a fresh process on one thread."""
-        runs = self.folder / "alone"
-        subprocess.run(
-            [sys.executable, "-c", RUN_ALONE, trial.model_dump_json(), str(runs)],
-            cwd=self.folder,
-            env=self.environment,
-            check=True,
-            timeout=300,
-        )
-        return runs / trial.experiment / "trials" / trial.trial_id
+        """The folder of the trial, trained undisturbed in this process on one thread."""
+        return run(trial, runs=self.folder / "alone", threads=1).folder
 
     def trial_folder(self, trial: TrialSpec) -> Path:
         return self.folder / "runs" / trial.experiment / "trials" / trial.trial_id
@@ -98,6 +98,13 @@ class Workplace:
             pid: int = json.loads((self.trial_folder(trial) / "lock").read_text())["pid"]
         except (OSError, ValueError):
             return None
+        return pid
+
+    def hold_worker(self, trial: TrialSpec) -> int:
+        """Stop the process that trains the trial, until SIGCONT; its id."""
+        pid = self.worker_pid(trial)
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
         return pid
 
     @property
@@ -126,15 +133,6 @@ class Workplace:
         return series
 
 
-def await_(condition: Callable[[], Any], seconds: float = 90.0) -> Any:
-    """Wait until the condition gives something; fails after a while."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return value
-
-
 def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     """The networks that a trial left in its folder, by file name."""
     files = sorted((folder / "weights").glob("*.pt"))
@@ -151,7 +149,7 @@ def assert_same_weights(first: Path, second: Path) -> None:
 
 
 def small_experiment(**changes: Any) -> dict[str, Any]:
-    """Digits, two small networks, seconds a trial."""
+    """Digits, two small networks, seconds a trial; a lone one would otherwise get all cores."""
     recipe = {"epochs": 1, "batch_size": 64, "learning_rate": 0.05, "image_size": 8}
     return {
         "name": "small",
@@ -159,5 +157,6 @@ def small_experiment(**changes: Any) -> dict[str, Any]:
         "cohorts": [{"teachers": ["wrn_16_1"], "students": ["resnet20"]}],
         "methods": ["vanilla", "dml", "switokd"],
         "recipe": recipe | changes.pop("recipe", {}),
+        "resources": {"cpus": 1} | changes.pop("resources", {}),
         **changes,
     }

@@ -1,0 +1,141 @@
+"""Killed in the middle of an epoch and gone on with: every kind of trial ends to the same bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from switokd.methods import METHODS, SETTINGS
+from switokd.models import MODELS
+from switokd.session.trial_session import TrialResult, open_session
+from switokd.spec.experiment import Experiment
+from switokd.spec.recipe import OPTIMIZERS, SCHEDULES
+from switokd.spec.trial import TrialSpec
+from tests.compatibility.tiny_networks import TINY_NETWORKS
+from tests.session.test_session import assert_equal_results
+
+# so many steps into the second epoch
+KILLED_AT_STEP = 2
+TEACHER, STUDENT = "tiny_wide", "tiny"
+
+
+def trial(**changes: Any) -> TrialSpec:
+    """Tiny networks on some digits, three epochs of six steps."""
+    recipe = {"epochs": 3, "batch_size": 100, "image_size": 8, "learning_rate": 0.05}
+    recipe["train_images"] = 600
+    content = {
+        "name": "resumed",
+        "dataset": "digits",
+        "cohorts": [{"teachers": [TEACHER], "students": [STUDENT]}],
+        "methods": ["switokd"],
+        "recipe": recipe | changes.pop("recipe", {}),
+        **changes,
+    }
+    return Experiment.model_validate(content).trials[0]
+
+
+def cohort(teachers: int, students: int, **settings: Any) -> list[dict[str, Any]]:
+    own = [{"model": STUDENT, **settings} for _ in range(students)]
+    return [{"teachers": [TEACHER] * teachers, "students": own}]
+
+
+def of_method(name: str) -> dict[str, Any]:
+    needs_holdout = SETTINGS[name]().needs_holdout
+    return {"methods": [name], "recipe": {"holdout": 0.2} if needs_holdout else {}}
+
+
+# every entry of the registries, and by hand what they take together
+TRIALS: dict[str, dict[str, Any]] = {
+    **{f"method {name}": of_method(name) for name in METHODS},
+    **{f"optimizer {name}": {"recipe": {"optimizer": name}} for name in OPTIMIZERS},
+    **{f"schedule {name}": {"recipe": {"schedule": name}} for name in SCHEDULES},
+    "milestone at the kill": {"recipe": {"milestones": [2]}},
+    "warm-up over the kill": {"recipe": {"schedule": "cosine", "warmup_epochs": 2}},
+    "2T1S": {"cohorts": cohort(2, 1), "temperatures": [2]},
+    "1T2S": {"cohorts": cohort(1, 2), "methods": [{"switokd": {"threshold": 0.6}}]},
+    "2T2S, each its own optimizer": {
+        "cohorts": cohort(2, 2, optimizer="adam", learning_rate=0.01),
+        "methods": ["dml"],
+    },
+    "general weights from a hold-out": {
+        "methods": [{"kdcl": {"variant": "general"}}],
+        "recipe": {"holdout": 0.2},
+    },
+    "own views": {
+        "methods": [{"kdcl": {"variant": "linear", "views": "own"}}],
+        "recipe": {"augmentation": "crop"},
+    },
+    "bf16": {"recipe": {"precision": "bf16"}},
+    "bf16 and adam in 2T1S": {
+        "cohorts": cohort(2, 1),
+        "methods": ["kdcl"],
+        "recipe": {"precision": "bf16", "optimizer": "adam", "learning_rate": 0.01},
+    },
+    "fp64": {"recipe": {"precision": "fp64"}},
+    "deterministic": {"recipe": {"deterministic": True}},
+    "all images": {"recipe": {"batch_size": 256, "train_images": None}},
+    "patience": {"recipe": {"holdout": 0.2, "patience": 2}},
+    # no epoch is better than the first, so that the second is the last
+    "patience at its end": {"recipe": {"holdout": 0.2, "patience": 1, "learning_rate": 1e-9}},
+}
+COMPILED = {"recipe": {"engine": "compiled"}}
+
+
+@pytest.fixture(autouse=True)
+def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, builder in TINY_NETWORKS.items():
+        monkeypatch.setitem(MODELS, name, builder)
+    yield
+    torch.set_num_threads(1)
+
+
+class KilledError(BaseException):
+    """Ends a session as nothing that it could answer."""
+
+
+def train(spec: TrialSpec, runs: Path) -> TrialResult:
+    with open_session(spec, runs=runs, threads=1) as session:
+        for _ in session.epochs():
+            pass
+        return session.finish()
+
+
+def killed(spec: TrialSpec, runs: Path) -> None:
+    with suppress(KilledError), open_session(spec, runs=runs, threads=1) as session:
+        trainer = session.trainer
+        while (trainer.epoch, trainer.step_in_epoch) != (1, KILLED_AT_STEP):
+            session.advance(0.0)
+        session.checkpoint()
+        # lost with the process, and trained again
+        session.advance(0.0)
+        raise KilledError
+    # what a new process would not have
+    torch.manual_seed(77)
+
+
+def assert_resumes(spec: TrialSpec, folder: Path) -> None:
+    whole = train(spec, folder / "whole")
+    killed(spec, folder / "resumed")
+    with open_session(spec, runs=folder / "resumed", threads=1) as session:
+        trainer = session.trainer
+        assert (trainer.epoch, trainer.step_in_epoch) == (1, KILLED_AT_STEP)
+        for _ in session.epochs():
+            pass
+        resumed = session.finish()
+    assert_equal_results(resumed, whole)
+    assert (resumed.folder / "timeline.parquet").exists() == bool(spec.links)
+
+
+@pytest.mark.parametrize("kind", TRIALS)
+def test_a_killed_trial_goes_on_to_the_same_end(kind: str, tmp_path: Path) -> None:
+    assert_resumes(trial(**TRIALS[kind]), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_killed_compiled_trial_likewise(tmp_path: Path) -> None:
+    assert_resumes(trial(**COMPILED), tmp_path)

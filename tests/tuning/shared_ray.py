@@ -1,0 +1,40 @@
+"""A Ray for the sweeps that do not test how one is started and ended: that takes ten seconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.processes import next_line
+
+# a process of its own: Ray changes the environment and the signal handlers of its driver's
+CLUSTER = """
+import json, os, sys
+from tuning.workers.ray_environment import prepare
+
+prepare()
+import ray
+
+started = ray.init(
+    address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+    logging_level="ERROR", object_store_memory=80_000_000,
+)
+access = {name: os.environ[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
+print(json.dumps({"RAY_ADDRESS": started.address_info["gcs_address"], **access}), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def running_ray() -> Iterator[dict[str, str]]:
+    """A cluster of one node with two cores; what a driver's environment must hold to join it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield json.loads(next_line(process))
+    finally:
+        process.communicate("", timeout=60)

@@ -1,0 +1,116 @@
+"""What a sweep says of its trials: a table in a terminal, lines in a log file."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from switokd.spec.experiment import Experiment
+from tests.tuning.workplace import small_experiment
+from tuning import progress as progress_module
+from tuning.progress import SweepProgress
+
+REPORT: dict[str, Any] = {
+    "epoch": 2,
+    "epochs": 4,
+    "progress": 0.5,
+    "val_top1": 81.234,
+    "gap": 0.1234,
+    "expert": 0.25,
+    "notices": [],
+}
+
+
+class Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress_module, "time", clock)
+    return clock
+
+
+class Sweep:
+    """Three trials, a console that writes into memory, and the progress of them."""
+
+    def __init__(self, terminal: bool) -> None:
+        self.file = io.StringIO()
+        console = Console(file=self.file, width=120, force_terminal=terminal, color_system=None)
+        experiment = Experiment.model_validate(small_experiment(methods=["dml"], seeds=[0, 1, 2]))
+        self.trials = [trial.trial_id for trial in experiment.trials]
+        self.labels = [trial.label for trial in experiment.trials]
+        self.progress = SweepProgress(list(experiment.trials), console)
+
+    def printed(self) -> str:
+        """What has come since the last call."""
+        text = self.file.getvalue()
+        self.file.seek(0)
+        self.file.truncate()
+        return text
+
+
+def row_of(text: str, label: str) -> list[str]:
+    """The last line that begins with the label, without it."""
+    found = [line for line in text.splitlines() if label in line]
+    return found[-1].partition(label)[2].split()
+
+
+def test_a_terminal_shows_a_row_for_each_trial_that_runs(clock: Clock) -> None:
+    sweep = Sweep(terminal=True)
+    first, second, _ = sweep.trials
+    with sweep.progress as progress:
+        progress.start(first)
+        progress.report(first, REPORT | {"progress": 0.25})
+        clock.now += 30
+        sweep.printed()
+        progress.report(first, REPORT)
+        # a quarter took 30 seconds, and a half is left
+        shown = sweep.printed()
+        assert row_of(shown, sweep.labels[0]) == ["2/4", "81.23", "0.123", "25%", "1:00"]
+        assert sweep.labels[1] not in shown
+        assert "1 running, 2 waiting after 0:30" in shown
+        for heading in ("epoch", "S1 top-1 %", "gap", "expert", "time left"):
+            assert heading in shown
+        progress.start(second)
+        assert row_of(sweep.printed(), sweep.labels[1]) == ["-"] * 5
+        progress.report(second, {"failure": "diverged at step 3", "out_of_memory": False})
+        progress.complete(second)
+        shown = sweep.printed()
+        assert f"failed   1/3  {second}" in shown
+        assert "diverged at step 3" in shown
+        assert "1 failed, 1 running, 1 waiting" in shown
+
+
+def test_a_log_file_gets_lines_and_no_escape_sequences(clock: Clock) -> None:
+    sweep = Sweep(terminal=False)
+    first, second, third = sweep.trials
+    with sweep.progress as progress:
+        progress.start(first)
+        progress.report(first, REPORT | {"notices": ["the store does not answer"]})
+        assert sweep.printed().splitlines() == [
+            f"note     0/3  {first}  {sweep.labels[0]:36}  the store does not answer"
+        ]
+        clock.now += 20
+        progress.report(first, REPORT)
+        running, counts = sweep.printed().splitlines()
+        assert running.endswith("epoch 2/4  top-1 81.23  gap 0.123  expert 25%")
+        assert counts.startswith("1 running, 2 waiting after 0:20")
+        progress.start(first)
+        assert "its worker ended: it goes on from its checkpoint" in sweep.printed()
+        progress.report(first, REPORT | {"progress": 1.0, "train_seconds": 75.0})
+        progress.complete(first)
+        assert sweep.printed().rstrip().endswith("trained 1:15")
+        progress.give_up(second, RuntimeError("killed"))
+        assert "its worker died again and again; at last: killed" in sweep.printed()
+        progress.start(third)
+    assert progress.failures.keys() == {second}
+    assert progress.unfinished
+    assert "\x1b" not in sweep.printed()
