@@ -18,6 +18,7 @@ from switokd.spec.space import SearchPoint
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.store import TrackedExperiment, TrackingStore
 from switokd.validation import FieldError
+from tuning.schedulers.judged_results import PastResult
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class Plan:
     """The trials known so far, with their points where they are a search's.
 
     `values`: the search's metric of finished trials by id, None where a run has none; `run_ids`:
-    their runs. `to_choose`: how many trials a guided search adds to the known ones. `continues`:
-    for a missing trial, by id, finished ones that are it with fewer epochs.
+    their runs; `all_run_ids`: those of unfinished trials too. `to_choose`: how many trials a guided
+    search adds to the known ones. `continues`: for a missing trial, by id, finished ones that are
+    it with fewer epochs.
     """
 
     trials: tuple[TrialSpec, ...]
@@ -34,6 +36,7 @@ class Plan:
     values: dict[str, float | None]
     to_choose: int
     run_ids: dict[str, str] = field(default_factory=dict)
+    all_run_ids: dict[str, str] = field(default_factory=dict)
     continues: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -81,17 +84,20 @@ def make_plan(experiment: Experiment, store: TrackedExperiment | None) -> Plan:
         [trial for key, trial in trials.items() if key not in finished],
         {key: run.data.params for key, run in ended.items()},
     )
-    return Plan(tuple(trials.values()), candidates, values, to_choose, run_ids, continues)
+    all_run_ids = {key: runs[key].info.run_id for key in trials if key in runs}
+    known = tuple(trials.values())
+    return Plan(known, candidates, values, to_choose, run_ids, all_run_ids, continues)
 
 
-def finished_histories(
-    plan: Plan, store: TrackedExperiment, metric: str
-) -> list[list[tuple[int, float]]]:
-    """The (epoch, value) pairs of each finished trial. Raises TrackingError."""
-    histories: dict[str, list[tuple[int, float]]] = {key: [] for key in plan.run_ids.values()}
-    for run_id, _, epoch, value, _ in TrackingStore(store.uri).histories(histories, [metric]):
-        histories[run_id].append((epoch, value))
-    return [sorted(history) for history in histories.values()]
+def past_results(plan: Plan, store: TrackedExperiment, metric: str) -> list[PastResult]:
+    """The plan's trials after each tracked epoch, oldest first, unfinished trials too.
+
+    Raises TrackingError.
+    """
+    ids = {run_id: trial_id for trial_id, run_id in plan.all_run_ids.items()}
+    found = TrackingStore(store.uri).histories(ids, [metric])
+    found.sort(key=lambda point: (point[4], point[2]))
+    return [PastResult(ids[run_id], epoch, value) for run_id, _, epoch, value, _ in found]
 
 
 def tracked_candidates(experiment: Experiment, runs: dict[str, Any]) -> dict[str, Candidate]:

@@ -22,7 +22,7 @@ from switokd.tracking.store import TrackedExperiment
 from switokd.validation import SpecError
 from tuning.cost.estimate import compare_with_estimate, load_estimate
 from tuning.placement import Placement, allocate
-from tuning.plan import Plan, finished_histories, make_plan
+from tuning.plan import Plan, make_plan, past_results
 from tuning.preflight import check_data, check_store_is_shared
 from tuning.schedulers import SCHEDULERS
 from tuning.search import GUIDED_SEARCHES
@@ -148,7 +148,7 @@ def _job(
         build = GUIDED_SEARCHES.load(search.algorithm)
         searcher = build(experiment, plan, store, progress)
     scheduler = SCHEDULERS.load(search.scheduler)(
-        experiment, progress, lambda: finished_histories(plan, store, search.metric)
+        experiment, progress, lambda: past_results(plan, store, search.metric)
     )
     judged_by = search.metric if search.judges_early else None
     return Job(experiment, plan, store, runs, scheduler, searcher, judged_by, search.is_population)

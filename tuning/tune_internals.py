@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
+
+RAYLET_DIED = "Raylet is terminated."
 
 
 def worker_of(trial: Trial) -> Any:
@@ -37,23 +40,56 @@ def silence_worker_deaths() -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
+def silence_raylet_death() -> None:
+    """Keep Ray from printing the last lines of its node process's log when that has died.
+
+    Whoever watches over it tells of that; what else the node process has to say is printed.
+    """
+    worker = ray._private.worker
+    tell = worker.print_to_stdstream
+
+    def tell_the_rest(data: dict[str, Any], *arguments: Any, **settings: Any) -> None:
+        if not any(line.startswith(RAYLET_DIED) for line in data["lines"]):
+            tell(data, *arguments, **settings)
+
+    worker.print_to_stdstream = tell_the_rest
+
+
+def kill_own_ray() -> None:
+    """Kill the processes of a Ray that this process has started, whether they answer or not."""
+    node = ray._private.worker._global_node
+    if node is not None:
+        node.kill_all_processes(check_alive=False)
+
+
 @dataclass(frozen=True)
-class PastTrial:
-    """A trial that is not Tune's any more, as far as its stopping schedulers look at one."""
+class KnownTrial:
+    """A trial by its own id, as far as Tune's stopping schedulers look at one.
+
+    Tune's id for the same trial is another one in each call.
+    """
 
     trial_id: str
 
 
-def replay(scheduler: TrialScheduler, histories: Iterable[Sequence[dict[str, Any]]]) -> None:
-    """Show a stopping scheduler the results of past trials, each one's in their order.
+def replay(
+    scheduler: TrialScheduler, results: Iterable[tuple[KnownTrial, dict[str, Any]]]
+) -> set[str]:
+    """Show a stopping scheduler past results in their order; the ids of trials that it stops.
 
     No controller: ASHA and the median rule ask it only to pause trials in favour of others.
     """
-    for number, results in enumerate(histories):
-        past = PastTrial(f"past-{number}")
-        scheduler.on_trial_add(None, past)
-        for result in results:
-            scheduler.on_trial_result(None, past, result)
+    seen: set[str] = set()
+    stopped: set[str] = set()
+    for trial, result in results:
+        if trial.trial_id not in seen:
+            seen.add(trial.trial_id)
+            scheduler.on_trial_add(None, trial)
+        if trial.trial_id not in stopped:
+            verdict = scheduler.on_trial_result(None, trial, result)
+            if verdict == TrialScheduler.STOP:
+                stopped.add(trial.trial_id)
+    return stopped
 
 
 class PopulationScheduler(PopulationBasedTraining):

@@ -51,10 +51,7 @@ def write_files(
     spec = yaml.safe_dump(trial.model_dump(mode="json"), sort_keys=False)
     write_durably(spec_file, spec.encode())
     files: list[tuple[Path, str | None]] = [(spec_file, None)]
-    if trainer.timeline.links:
-        timeline = folder / names.TIMELINE_FILE
-        trainer.timeline.write_parquet(timeline, trainer.data.steps_per_epoch)
-        files.append((timeline, None))
+    files += write_timeline(trainer, folder)
     weights_folder = folder / names.WEIGHTS_FOLDER
     weights_folder.mkdir(exist_ok=True)
     for name, network in trainer.networks.items():
@@ -71,6 +68,15 @@ def write_files(
             path.write_bytes(content.getbuffer())
             files.append((path, names.WEIGHTS_FOLDER))
     return files
+
+
+def write_timeline(trainer: Trainer, folder: Path) -> list[tuple[Path, str | None]]:
+    """Write every step of a trial that has links. Raises OSError."""
+    if not trainer.timeline.links:
+        return []
+    timeline = folder / names.TIMELINE_FILE
+    trainer.timeline.write_parquet(timeline, trainer.data.steps_per_epoch)
+    return [(timeline, None)]
 
 
 def _about(trial: TrialSpec, trainer: Trainer, name: str) -> dict[str, Any]:

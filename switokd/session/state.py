@@ -27,7 +27,8 @@ class TrialState:
     trainer: what `Trainer.state_dict` gave. threads: of torch, on the CPU. in_force: the settings
     under which it is trained now, a TrialSpec in JSON; other than the trial's own where `changes`
     of a population-based search (epoch, donor, values) have come. tracked_step: up to which step
-    windows of the timeline have been made. last_top1: in percent, by network. summary: the metrics
+    windows of the timeline have been made, tracked_epoch: up to which the metrics of epochs, where
+    it diverged after this checkpoint. last_top1: in percent, by network. summary: the metrics
     at the end, once there. history: every point of the epochs so far; outbox: those of all points
     that no store has confirmed. continued_from: the shorter trial that it went on from. stopped:
     who ended it early. versions: of Python and the libraries.
@@ -38,6 +39,7 @@ class TrialState:
     in_force: str
     versions: dict[str, str]
     tracked_step: int = 0
+    tracked_epoch: int = 0
     last_top1: dict[str, float] = field(default_factory=dict)
     summary: dict[str, float] = field(default_factory=dict)
     history: tuple[Point, ...] = ()

@@ -32,10 +32,10 @@ from switokd.tracking import points as metrics
 from switokd.tracking import tracker as tracking
 from switokd.tracking.outbox import Outbox
 from switokd.tracking.tracker import TrialTracker
-from switokd.training.build import build_trainer, choose_device
+from switokd.training.build import build_trainer, choose_device, open_data
 from switokd.training.timeline import DivergedError
 from switokd.training.trainer import EpochReport, Trainer
-from switokd.validation import SpecError
+from switokd.validation import DataError, SpecError
 
 log = logging.getLogger(__name__)
 
@@ -102,19 +102,27 @@ def open_session(
             error = raised
             raise
         finally:
+            files: list[tuple[Path, str | None]] = []
             if session is not None:
+                if isinstance(error, DivergedError):
+                    files = session.keep_divergence()
                 session.trainer.data.close()
             if tracker is not None and not tracker.closed:
                 stopped = session is not None and session.stop_requested
-                _end_run(tracker, error, stopped or not isinstance(error, Exception))
+                _end_run(tracker, error, stopped or not isinstance(error, Exception), files)
 
 
-def _end_run(tracker: TrialTracker, error: BaseException | None, interrupted: bool) -> None:
+def _end_run(
+    tracker: TrialTracker,
+    error: BaseException | None,
+    interrupted: bool,
+    files: Sequence[tuple[Path, str | None]],
+) -> None:
     """Mark the run of a trial that did not finish."""
     if interrupted and not isinstance(error, DivergedError):
         tracker.end("KILLED")
     elif error is not None:
-        tracker.end("FAILED", failure_reason(error))
+        tracker.end("FAILED", failure_reason(error), files=files)
 
 
 class TrialSession:
@@ -155,7 +163,9 @@ class TrialSession:
         try:
             self._outbox.add(begun.outbox)
             if resumed:
-                self.trainer.load_state_dict(begun.trainer)
+                # one that diverged before its first checkpoint begins anew, and knows what it sent
+                if begun.trainer:
+                    self.trainer.load_state_dict(begun.trainer)
                 self._outbox.release()
             elif begun.continued_from:
                 self.trainer.load_state_dict(
@@ -177,7 +187,7 @@ class TrialSession:
         )
         for trial_id in continues:
             shorter = latest_state(checkpoint_folder(self.trial, self._runs, trial_id))
-            reason = incompatibility(shorter, self.trial)
+            reason = incompatibility(shorter, self.trial) or changed_data(shorter, self.trial)
             if shorter is None or reason is not None:
                 log.warning("from the first step, and not from trial %s: %s", trial_id, reason)
                 continue
@@ -257,7 +267,8 @@ class TrialSession:
                 last_top1={name: scores.top1 for name, scores in report.scores.items()},
                 history=(*self.state.history, *points),
             )
-            self._outbox.add(points)
+            if report.epoch > self.state.tracked_epoch:
+                self._outbox.add(points)
             if not self.done:
                 self._checkpoint_if_due()
         return report
@@ -307,7 +318,7 @@ class TrialSession:
         self._outbox.add(metrics.window_points(windows))
         self.state = replace(
             self.state,
-            tracked_step=step,
+            tracked_step=max(step, self.state.tracked_step),
             peak_memory=self._memory.mib(),
             versions=library_versions(),
         )
@@ -317,6 +328,30 @@ class TrialSession:
         self.checkpoints.save(step, whole.to_dict())
         self._saved_at = time.monotonic()
         self._outbox.release()
+
+    def keep_divergence(self) -> list[tuple[Path, str | None]]:
+        """Let all points up to the diverging step be sent; the files that tell of it.
+
+        The networks stay those of the last checkpoint, from which the trial is tried again: with
+        it lies what has been made of the steps after it, so that nothing is sent twice.
+        """
+        timeline = self.trainer.timeline
+        windows = timeline.windows(self.trainer.total_steps, self.state.tracked_step, ended=True)
+        try:
+            self._outbox.add(metrics.window_points(windows))
+            whole = replace(
+                latest_state(self.checkpoints) or replace(self.state, history=()),
+                tracked_step=max(len(timeline), self.state.tracked_step),
+                tracked_epoch=max(self.trainer.epoch, self.state.tracked_epoch),
+                outbox=tuple(self._outbox.waiting()),
+            )
+            at = whole.trainer["timeline"]["rows"].shape[0] if whole.trainer else 0
+            self.checkpoints.save(at, whole.to_dict())
+            self._outbox.release()
+            return results.write_timeline(self.trainer, self.folder)
+        except OSError as error:
+            log.warning("the last points of trial %s are lost: %s", self.trial.trial_id, error)
+            return []
 
     def _checkpoint_if_due(self) -> None:
         if time.monotonic() - self._saved_at < self.trial.resources.checkpoint_seconds:
@@ -342,6 +377,21 @@ class TrialSession:
             except DivergedError as found_late:
                 return found_late
         return None
+
+
+def changed_data(shorter: TrialState | None, longer: TrialSpec) -> str | None:
+    """Why a checkpoint's batches are not those of a trial's data as it is now; None where it fits.
+
+    Raises DataError where there is no data.
+    """
+    if shorter is None:
+        return None
+    with open_data(longer) as data:
+        try:
+            data.load_state_dict(shorter.trainer["data"])
+        except DataError as error:
+            return f"the data has changed since: {error}"
+    return None
 
 
 def failure_reason(error: BaseException) -> str:

@@ -225,8 +225,16 @@ class TrialTracker:
         self.outbox.close()
         return run_id
 
-    def end(self, status: str, failure: str | None = None, patience_seconds: float = 10.0) -> None:
+    def end(
+        self,
+        status: str,
+        failure: str | None = None,
+        patience_seconds: float = 10.0,
+        files: Sequence[tuple[Path, str | None]] = (),
+    ) -> None:
         """Mark the run FAILED (with the reason) or KILLED; gives up quietly on a dead store.
+
+        `files` (file, folder) go with it.
 
         Points that no checkpoint has are not sent: who goes on with the trial makes them again.
         """
@@ -234,12 +242,15 @@ class TrialTracker:
         with contextlib.suppress(RefusedError, TimeoutError):
             self.outbox.drain(deadline)
         self.outbox.close()
+
+        def upload() -> None:
+            client, run_id = open_client(self._tracked.uri), self._ensure_run()
+            for path, folder in files:
+                client.log_artifact(run_id, str(path), folder)
+            end_run(self._tracked, run_id, status, failure)
+
         try:
-            retry_until(
-                deadline,
-                lambda: end_run(self._tracked, self._ensure_run(), status, failure),
-                self._tracked.uri,
-            )
+            retry_until(deadline, upload, self._tracked.uri)
         except TrackingError as error:
             log.warning("%s", error)
 

@@ -23,6 +23,7 @@ STATE = TrialState(
     in_force="{}",
     versions={"torch": "2"},
     tracked_step=7,
+    tracked_epoch=1,
     last_top1={"S1": 50.0},
     summary={"last_val_top1/S1": 50.0},
     history=(Point("val_top1/S1", 50.0, 1, 12),),

@@ -14,7 +14,7 @@ from tests.tuning.workplace import small_experiment
 from tuning.progress import SweepProgress
 from tuning.schedulers import SCHEDULERS
 from tuning.schedulers.graceful_stop import GracefulStop
-from tuning.schedulers.judged_results import History
+from tuning.schedulers.judged_results import PastResult
 
 
 class Worker:
@@ -29,7 +29,8 @@ class TuneTrial:
     """What the schedulers use of Tune's trial."""
 
     def __init__(self, name: str) -> None:
-        self.trial_id = name
+        self.trial_id = f"tunes-own-{name}"
+        self.config = {"choice": {"trial_id": name}}
         self.temporary_state: Any = SimpleNamespace(ray_actor=Worker())
 
 
@@ -37,14 +38,14 @@ def trial(name: str) -> Any:
     return TuneTrial(name)
 
 
-def built(past: Sequence[History] = (), **settings: Any) -> Any:
+def built(past: Sequence[PastResult] = (), **settings: Any) -> Any:
     content = small_experiment(methods=["dml"], recipe={"epochs": 16}, search=settings)
     experiment = Experiment.model_validate(content)
     progress = SweepProgress(list(experiment.trials), Console(quiet=True))
     return SCHEDULERS.load(experiment.search.scheduler)(experiment, progress, lambda: past)
 
 
-def scheduler(past: Sequence[History] = (), **settings: Any) -> GracefulStop:
+def scheduler(past: Sequence[PastResult] = (), **settings: Any) -> GracefulStop:
     made = built(past, **settings)
     assert isinstance(made, GracefulStop)
     return made
@@ -116,8 +117,52 @@ def test_a_failed_trial_is_no_result() -> None:
 
 @pytest.mark.parametrize("name", ["asha", "median"])
 def test_what_earlier_calls_finished_is_compared_with(name: str) -> None:
-    past = [[(1, 80.0), (2, 81.0)], [(1, 82.0)], [(1, 84.0)], []]
+    past = [
+        *(PastResult("first", 1, 80.0), PastResult("second", 1, 82.0)),
+        *(PastResult("third", 1, 84.0), PastResult("first", 2, 81.0)),
+    ]
     guide = scheduler(past, scheduler=name, grace_epochs=1)
     bad = trial("bad")
     guide.on_trial_add(None, bad)
     assert report(guide, bad, 1, 60.0) == [f"stopped by {name}"]
+
+
+def test_rungs_survive_a_killed_driver_with_the_trials_that_had_not_finished() -> None:
+    """Wherever the driver is killed, the later one decides as the one without an end would."""
+    settings: dict[str, Any] = {"scheduler": "asha", "grace_epochs": 1, "reduction_factor": 2}
+    values = {"a": [50.0, 60, 70, 80], "b": [40.0, 65, 66, 67], "c": [55.0, 56, 90, 95]}
+    values |= {"d": [45.0, 80, 85, 99]}
+    results = [PastResult(name, e + 1, values[name][e]) for e in range(4) for name in "abcd"]
+
+    def verdicts(killed_after: int) -> dict[str, int]:
+        """The epoch after which each trial is stopped."""
+        stopped: dict[str, int] = {}
+        shown: list[PastResult] = []
+        guide, trials = scheduler(**settings), {name: trial(name) for name in values}
+        for name in values:
+            guide.on_trial_add(None, trials[name])
+        for number, (name, epoch, value) in enumerate(results):
+            if number == killed_after:
+                guide = scheduler(shown, **settings)
+                trials = {name: trial(name) for name in values if name not in stopped}
+                for left in trials.values():
+                    guide.on_trial_add(None, left)
+            if name in stopped:
+                continue
+            shown.append(PastResult(name, epoch, value))
+            if report(guide, trials[name], epoch, value):
+                stopped[name] = epoch
+        return stopped
+
+    undisturbed = verdicts(len(results))
+    assert undisturbed == {"b": 1, "d": 1, "c": 2}
+    for killed_after in range(len(results)):
+        assert verdicts(killed_after) == undisturbed
+
+
+def test_a_trial_that_was_killed_before_it_could_obey_is_told_again() -> None:
+    past = [PastResult("good", 1, 90.0), PastResult("bad", 1, 10.0)]
+    guide = scheduler(past, scheduler="asha", grace_epochs=1, reduction_factor=2)
+    bad = trial("bad")
+    guide.on_trial_add(None, bad)
+    assert report(guide, bad, 1, None) == ["stopped by asha"]

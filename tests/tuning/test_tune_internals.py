@@ -280,3 +280,26 @@ def test_ray_reads_each_variable_that_we_set() -> None:
             text = path.read_text(encoding="utf-8")
             wanted -= {name for name in wanted if name in text}
     assert not wanted
+
+
+def test_ray_tells_of_its_node_process_what_we_sort_out() -> None:
+    """The name that is wrapped, the words that are left out, and the call that kills."""
+    from ray._private import node, process_watcher, worker
+
+    assert f'"{tune_internals.RAYLET_DIED} "' in inspect.getsource(process_watcher)
+    source = inspect.getsource(worker.listen_error_messages)
+    assert "print_to_stdstream(" in source
+    assert '"lines": [error_message]' in source
+    assert "check_alive" in inspect.signature(node.Node.kill_all_processes).parameters
+    assert hasattr(worker, "_global_node")
+
+
+def test_only_the_node_process_death_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import worker
+
+    told: list[str] = []
+    monkeypatch.setattr(worker, "print_to_stdstream", lambda data, **_: told.extend(data["lines"]))
+    tune_internals.silence_raylet_death()
+    for line in (f"{tune_internals.RAYLET_DIED} Last 20 lines", "killed for its memory"):
+        worker.print_to_stdstream({"lines": [line]}, ignore_prefix=False)
+    assert told == ["killed for its memory"]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from switokd.spec.experiment import Experiment
 from tuning.progress import SweepProgress
-from tuning.schedulers.judged_results import EPOCH, OBJECTIVE, PastTrials
+from tuning.schedulers.judged_results import EPOCH, OBJECTIVE, PastResults
 
 if TYPE_CHECKING:
     from tuning.schedulers.graceful_stop import GracefulStop
 
 
-def build(experiment: Experiment, progress: SweepProgress, past: PastTrials) -> GracefulStop:
+def build(experiment: Experiment, progress: SweepProgress, past: PastResults) -> GracefulStop:
     """ASHA over the epochs of the experiment's longest recipe."""
     from ray.tune.schedulers import ASHAScheduler
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from switokd.spec.experiment import Experiment
 from tuning.progress import SweepProgress
-from tuning.schedulers.judged_results import PastTrials
+from tuning.schedulers.judged_results import PastResults
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import FIFOScheduler
 
 
-def build(experiment: Experiment, progress: SweepProgress, past: PastTrials) -> FIFOScheduler:
+def build(experiment: Experiment, progress: SweepProgress, past: PastResults) -> FIFOScheduler:
     """First in, first out."""
     from ray.tune.schedulers import FIFOScheduler
 

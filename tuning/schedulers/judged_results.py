@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 # the results that a worker sends to a scheduler: an epoch, and the search's metric after it
 EPOCH, OBJECTIVE = "epoch", "objective"
 
-# a trial's (epoch, metric) pairs
-History = Sequence[tuple[int, float]]
-PastTrials = Callable[[], Sequence[History]]
+
+class PastResult(NamedTuple):
+    """A trial's value after an epoch, by the trial's id."""
+
+    trial_id: str
+    epoch: int
+    value: float
+
+
+# of finished and of unfinished trials, in the order in which they came
+PastResults = Callable[[], Sequence[PastResult]]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from switokd.spec.experiment import Experiment
 from tuning.progress import SweepProgress
-from tuning.schedulers.judged_results import PastTrials
+from tuning.schedulers.judged_results import PastResults
 
 if TYPE_CHECKING:
     from tuning.schedulers.population import Population
 
 
-def build(experiment: Experiment, progress: SweepProgress, past: PastTrials) -> Population:
+def build(experiment: Experiment, progress: SweepProgress, past: PastResults) -> Population:
     """The population of the experiment's points."""
     from tuning.schedulers.population import Population
 
