@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -152,17 +151,29 @@ def test_a_store_that_refuses_to_be_read_ends_the_trial_at_once(
 def test_what_may_pass_is_tried_again_and_named_once(
     tracked: TrackedExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
     calls = []
 
+    class Clock:
+        now = 0.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+        def sleep(self, seconds: float) -> None:
+            self.now += seconds
+
     def silent(*_: Any, **__: Any) -> None:
-        calls.append(time.monotonic())
+        calls.append(clock.now)
         raise ConnectionError("refused")
 
+    clock = Clock()
+    monkeypatch.setattr(retry, "time", clock)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 1.0)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE_SECONDS", 4.0)
     monkeypatch.setattr(MlflowClient, "search_runs", silent)
     with pytest.raises(SilentStoreError, match="refused") as error:
-        retry_until(time.monotonic() + 0.05, tracked.trial_runs, tracked.uri)
-    assert len(calls) > 2
+        retry_until(16.0, tracked.trial_runs, tracked.uri)
+    assert calls == [0, 1, 3, 7, 11, 15]
     assert str(error.value).count(tracked.uri) == 1
     tracker = TrialTracker(tracked, trial())
     tracker.begin("cpu", 1)
