@@ -22,6 +22,7 @@ from dashboards.figures.theme import (
 # of the axis, between the intervals of neighbouring lines
 LINE_SHIFT = 0.012
 NO_VALUE = "–"
+ROW_PIXELS = 50
 
 
 def accuracy_title(who: str, rows: pd.DataFrame) -> str:
@@ -44,25 +45,26 @@ def interval_figure(frame: pd.DataFrame, role: str = "student") -> go.Figure:
         for _, row in rows.iterrows()
     ]
     rows = rows.assign(label=labels).sort_values("compared_mean", kind="stable")
+    rows = rows.assign(place=range(len(rows)))
     figure = go.Figure()
     for method, points in rows.groupby("method", sort=True):
         colour, mean = method_colour(str(method)), points["compared_mean"]
-        seeds = points[["label", "compared_values", "seed_list"]].explode(
+        seeds = points[["place", "label", "compared_values", "seed_list"]].explode(
             ["compared_values", "seed_list"]
         )
         figure.add_scatter(
             x=seeds["compared_values"].astype(float),
-            y=seeds["label"],
+            y=seeds["place"],
             mode="markers",
             legendgroup=str(method),
             showlegend=False,
             marker={"color": translucent(colour, 0.55), "size": 6},
-            customdata=seeds[["seed_list"]].to_numpy(),
-            hovertemplate="%{y}<br>seed %{customdata[0]}: %{x:.2f} %<extra></extra>",
+            customdata=seeds[["seed_list", "label"]].to_numpy(),
+            hovertemplate="%{customdata[1]}<br>seed %{customdata[0]}: %{x:.2f} %<extra></extra>",
         )
         figure.add_scatter(
             x=mean,
-            y=points["label"],
+            y=points["place"],
             mode="markers",
             name=str(method),
             legendgroup=str(method),
@@ -72,10 +74,18 @@ def interval_figure(frame: pd.DataFrame, role: str = "student") -> go.Figure:
                 "arrayminus": mean - points["compared_interval_low"],
                 "thickness": 1.5,
             },
-            customdata=points[["seeds"]].to_numpy(),
-            hovertemplate="%{y}<br>mean %{x:.2f} %, seeds: %{customdata[0]}<extra></extra>",
+            customdata=points[["seeds", "label"]].to_numpy(),
+            hovertemplate="%{customdata[1]}<br>mean %{x:.2f} %, seeds: %{customdata[0]}"
+            "<extra></extra>",
         )
-    laid_out(figure, height=110 + 40 * len(rows))
+    for place, label in zip(rows["place"], rows["label"], strict=True):
+        # above its row and not beside it: a phone has no room there
+        figure.add_annotation(
+            **{"text": label, "align": "left", "showarrow": False, "font": {"size": 11}},
+            **{"x": 0, "xref": "paper", "xanchor": "left"},
+            **{"y": place + 0.14, "yanchor": "bottom", "borderpad": 0},
+        )
+    laid_out(figure, height=110 + ROW_PIXELS * len(rows))
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
     extent = percent_range(
         rows["compared_values"].explode().astype(float),
@@ -83,8 +93,9 @@ def interval_figure(frame: pd.DataFrame, role: str = "student") -> go.Figure:
         rows["compared_interval_high"],
     )
     figure.update_xaxes(title_text=accuracy_title(role.capitalize(), rows), range=extent)
-    figure.update_yaxes(categoryorder="array", categoryarray=rows["label"].tolist())
-    figure.update_yaxes(tickfont={"size": 11})
+    figure.update_yaxes(tickvals=rows["place"], showticklabels=False)
+    figure.update_yaxes(range=[-0.4, len(rows) - 0.1])
+    figure.update_layout(margin={"l": 16})
     return figure
 
 

@@ -127,6 +127,7 @@ def add_link(figure: go.Figure, points: pd.DataFrame, name: str, colour: str, wi
             y=points[quantity],
             name=f"{name} {quantity}",
             legendgroup=name,
+            showlegend=quantity == "gap",
             mode="lines",
             line={"color": colour, **line},
             hovertemplate=f"{name}<br>step %{{x}}: {quantity} %{{y:.3f}}<extra></extra>",

@@ -7,9 +7,10 @@ import streamlit as st
 
 from dashboards.analysis.grouping import grouped
 from dashboards.analysis.leaderboard import run_url, ui_address
+from dashboards.analysis.lengths import newest
 from dashboards.analysis.running import STUDENT_TOP1, failures, progress_table
 from dashboards.pages import cache
-from dashboards.pages.selection import select
+from dashboards.pages.selection import Selection, select
 from dashboards.reports.wording import duration
 
 EVERY_SECONDS = 5
@@ -18,20 +19,23 @@ SILENT_SECONDS = 600
 
 def page() -> None:
     chosen, _ = select()
-    show(chosen.uri, chosen.experiment)
+    show(chosen)
 
 
 @st.fragment(run_every=EVERY_SECONDS)
-def show(uri: str, experiment: str | None) -> None:
+def show(chosen: Selection) -> None:
     """Runs by itself; reads the store anew each time."""
+    uri = chosen.uri
     trials = cache.latest_trials(uri)
-    if experiment is not None:
-        trials = trials[trials["experiment"] == experiment]
-    trials = grouped(trials)
+    if chosen.experiment is not None:
+        trials = trials[trials["experiment"] == chosen.experiment]
+    trials = grouped(chosen.kept(trials if chosen.every_length else newest(trials)))
     counts = trials["status"].value_counts()
     shown = {"RUNNING": "Running", "FINISHED": "Finished", "FAILED": "Failed", "KILLED": "Stopped"}
-    for column, (status, name) in zip(st.columns(len(shown)), shown.items(), strict=True):
-        column.metric(name, int(counts.get(status, 0)))
+    # columns would stand one under the other on a phone
+    with st.container(horizontal=True, gap="small"):
+        for status, name in shown.items():
+            st.metric(name, int(counts.get(status, 0)), width="content")
     running = trials[trials["status"] == "RUNNING"]
     if running.empty:
         st.info("Nothing is running. This page updates by itself.", icon=":material/bedtime:")
@@ -62,14 +66,31 @@ def show_progress(table: pd.DataFrame) -> None:
         left=table["left_seconds"].where(known, 0).map(duration).where(known, "unknown"),
         news=table["silent_seconds"].map(duration) + " ago",
     )
-    columns = ["trial", "seed", "progress", "epoch", "epochs", "S1 top-1", "elapsed", "left"]
+    measured_on = " or ".join(sorted(table["measured_on"].unique()))
+    table = table.rename(columns={"S1 top-1": (top1 := f"S1 top-1, {measured_on}")})
+    table["expert"] = 100 * table["expert"]
+    columns = ["progress", "left", "trial", "seed", "epoch", "epochs", top1, "curve"]
+    columns += ["gap", "expert", "elapsed", "news"]
+    if table["taken_over"].any():
+        columns.append("taken_over")
     st.dataframe(
-        table[[*columns, "news"]],
+        table[columns].dropna(axis="columns", how="all"),
         hide_index=True,
         placeholder="",
         column_config={
             "progress": st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1),
-            "S1 top-1": st.column_config.NumberColumn(format="%.2f"),
+            top1: st.column_config.NumberColumn(format="%.2f"),
+            "curve": st.column_config.LineChartColumn(y_min=0, y_max=100, width="small"),
+            "gap": st.column_config.NumberColumn(
+                format="%.2f", help="Of the last window of steps (L1, 0 to 2)."
+            ),
+            "expert": st.column_config.NumberColumn(
+                format="%.0f %%", help="Share of the last window's steps in expert mode."
+            ),
+            "elapsed": st.column_config.TextColumn(help="Since this run began."),
+            "taken_over": st.column_config.NumberColumn(
+                "epochs taken over", help="Trained by the shorter trial that this one goes on from."
+            ),
         },
         key="progress",
     )

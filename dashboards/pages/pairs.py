@@ -43,11 +43,10 @@ def page() -> None:
     if sentence:
         # an underscore would begin italics
         st.markdown("##### " + sentence.replace("_", r"\_"))
-    st.caption(f"{finished} finished trials. {legend(frame, baseline)}")
-    if notes:
-        st.caption(f":material/info: {'; '.join(notes)}.")
+    st.caption(f":material/info: {'; '.join([f'{finished} finished trials', *notes])}.")
     ui = ui_address(chosen.uri)
     show_table(leaderboard(frame, baseline, ui))
+    st.caption(legend(frame, baseline))
     left, right, _ = st.columns([1, 1, 3])
     left.download_button(
         "Download CSV", comparison_csv(frame), "comparison.csv", "text/csv", width="stretch"

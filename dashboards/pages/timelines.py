@@ -12,6 +12,7 @@ from dashboards.figures.timeline_figure import LineName, timeline_figure
 from dashboards.pages import cache
 from dashboards.pages.selection import STILL, Selection, select, simplest_first
 from dashboards.pages.switching import show_switching
+from dashboards.reports.wording import TIMELINE_CAPTION
 from switokd import names
 from switokd.tracking.store import MissingArtifactError
 
@@ -139,8 +140,4 @@ def describe(points: pd.DataFrame, over_seeds: bool) -> str:
     steps = points.groupby(["run_id", "link"])["step"].diff().median()
     window = "every single step" if steps == 1 else f"means over about {steps:.0f} steps a point"
     band = "; band: standard deviation of the gap over seeds" if over_seeds else ""
-    return (
-        f"Solid: gap, dotted: threshold; {window}{band}. The bar shows the mode: the darker, the "
-        "more steps in expert mode, in which the teacher waits. Below: solid the student, dashed "
-        "the teacher."
-    )
+    return TIMELINE_CAPTION.format(window + band)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
-from dashboards.analysis.comparison import BASELINE, comparison_frame, comparison_notes
+from dashboards.analysis.columns import PARAMS, columns_of
+from dashboards.analysis.comparison import BASELINE, comparison_frame, comparison_notes, short
+from dashboards.analysis.finding import finding
 from dashboards.analysis.grouping import finished, grouped
 from dashboards.analysis.labels import trial_name
 from dashboards.analysis.leaderboard import leaderboard, ui_address
-from dashboards.analysis.lengths import newest
+from dashboards.analysis.lengths import newest, superseded_note
 from dashboards.analysis.swept_axes import sensitivity_points, student_rows, swept_keys
 from dashboards.analysis.windows import (
     accuracy_points,
@@ -24,8 +26,9 @@ from dashboards.analysis.windows import (
 )
 from dashboards.figures.comparison_figures import interval_figure, pair_matrix, sensitivity_figure
 from dashboards.figures.timeline_figure import LineName, timeline_figure
+from dashboards.reports.html_page import document, figure_html, section, table_html
 from dashboards.reports.latex_table import latex_table
-from dashboards.reports.wording import legend
+from dashboards.reports.wording import INTERVAL_CAPTION, TIMELINE_CAPTION, legend
 from dashboards.store.runs import RunFrames
 from dashboards.store.timeline_source import link_points
 from switokd import names
@@ -33,35 +36,6 @@ from switokd import names
 # what a reader of a supplement looks through; the dashboard has the others
 COHORTS_WITH_TIMELINES = 6
 POINTS_PER_LINE = 400
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1b; --ground: #ffffff; --rule: #8884; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --ground: #15181c; } }
-body { color: var(--ink); background: var(--ground); max-width: 70rem; margin: 2rem auto;
-  padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid var(--rule); }
-th { position: sticky; top: 0; background: var(--ground); }
-td:nth-child(-n+4), th:nth-child(-n+4) { text-align: left; }
-pre { overflow-x: auto; padding: 1rem; border: 1px solid var(--rule); }
-@media print { details > * { display: block; } }
-"""
-
-# figures take the page's ink, and change with it
-SCRIPT = """
-const dark = matchMedia("(prefers-color-scheme: dark)");
-function ink() {
-  const colour = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
-  document.querySelectorAll(".js-plotly-plot").forEach(
-    plot => Plotly.relayout(plot, {"font.color": colour}));
-}
-addEventListener("load", ink);
-dark.addEventListener("change", ink);
-"""
-
-FORMATS = {"τ": "{:g}", "p": "{:.3g}", "p Holm": "{:.3g}", "seconds": "{:.1f}", "seeds": "{:d}"}
 
 
 def write_report(
@@ -76,6 +50,7 @@ def write_report(
     Of trials that differ in length alone the longest are compared, or `every` one.
     """
     trials = store.trials(experiment)
+    notes = [] if every else superseded_note(trials)
     if not every:
         trials = newest(trials)
     cohorts = timeline_cohorts(trials)
@@ -93,6 +68,7 @@ def write_report(
         pd.concat(accuracies) if accuracies else store.histories([], []),
         ui_address(store.uri),
         baseline,
+        notes,
     )
     path.write_text(page, encoding="utf-8")
 
@@ -104,34 +80,72 @@ def report_html(
     histories: pd.DataFrame,
     ui: str,
     baseline: str = BASELINE,
+    notes: Sequence[str] = (),
 ) -> str:
     """The whole page. `points` and `histories` are the timelines and accuracies of the cohorts."""
     frame = comparison_frame(trials, baseline)
-    notes = "".join(f"<li>{html.escape(note)}.</li>" for note in comparison_notes(trials))
     body = [f"<h1>{html.escape(title)}: teacher-student pairs compared</h1>"]
-    body.append(f"<ul>{notes}</ul>" if notes else "")
     if frame.empty:
-        body.append("<p>No trial has finished yet.</p>")
-        return document(title, body)
+        return document(title, [*body, "<p>No trial has finished yet.</p>", facts(trials, notes)])
+    sentence = finding(frame)
+    body += [f'<p class="finding">{html.escape(sentence)}</p>' if sentence else ""]
+    body.append(facts(trials, notes))
     body += ["<h2>Pairs</h2>", table_html(leaderboard(frame, baseline, ui))]
-    body.append(f"<p>{html.escape(legend(frame, baseline))}</p>")
-    figures = {
-        "Students": interval_figure(frame, "student"),
-        "Teachers": interval_figure(frame, "teacher"),
-        "Pair matrix: the best student of each pair": pair_matrix(frame),
+    body.append(f'<p class="legend">{html.escape(legend(frame, baseline))}</p>')
+    body += ["<h2>Students</h2>", figure_html(interval_figure(frame, "student"), INTERVAL_CAPTION)]
+    parts = {
+        "Teachers": figure_html(interval_figure(frame, "teacher"), INTERVAL_CAPTION),
+        "Pair matrix: the best student of each pair": figure_html(
+            pair_matrix(frame), "The highest mean that any method reached, sure or not."
+        ),
     }
     rows = student_rows(trials)
     keys = swept_keys(rows)
     for key in keys:
         answers = sensitivity_points(rows, key, keys)
         if not answers.empty:
-            figures[f"Sensitivity to {key}"] = sensitivity_figure(answers, key)
-    figures |= cohort_timelines(trials, points, histories)
-    for name, figure in figures.items():
-        body += [f"<h2>{html.escape(name)}</h2>", figure_html(figure)]
-    latex = html.escape(latex_table(frame))
-    body.append(f"<h2>LaTeX</h2><details><summary>Table</summary><pre>{latex}</pre></details>")
+            figure = sensitivity_figure(answers, key)
+            parts[f"Sensitivity to {key}"] = figure_html(figure, INTERVAL_CAPTION)
+    timelines = cohort_timelines(trials, points, histories)
+    parts |= {
+        name: figure_html(figure, TIMELINE_CAPTION.format("means over seeds"))
+        for name, figure in timelines.items()
+    }
+    parts["Settings"] = settings_html(trials)
+    parts["LaTeX"] = f"<pre>{html.escape(latex_table(frame))}</pre>"
+    body += ["<h2>More</h2>", *(section(name, content) for name, content in parts.items())]
     return document(title, body)
+
+
+def facts(trials: pd.DataFrame, more_notes: Sequence[str]) -> str:
+    """When the report was written, from which trials, and of which code."""
+    done = finished(trials)
+    lines = [f"Written {pd.Timestamp.now():%Y-%m-%d %H:%M}"]
+    if not done.empty:
+        first, last = done["start_time"].min(), done["end_time"].max()
+        lines.append(
+            f"{len(done)} trials, trained {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
+        )
+        seeds = ", ".join(map(str, sorted(done["seed"].dropna().unique())))
+        lines.append(f"seeds {seeds}; {', '.join(sorted(done['dataset'].unique()))}")
+        commits = sorted({short(commit) for commit in done["git_commit"].dropna()})
+        lines.append(f"commit {', '.join(commits)}" if commits else "no commit known")
+    told = [*comparison_notes(trials), *more_notes]
+    notes = "".join(f"<li>{html.escape(note)}.</li>" for note in told)
+    head = f'<p class="facts">{html.escape(" · ".join(lines))}</p>'
+    return head + (f'<ul class="facts">{notes}</ul>' if notes else "")
+
+
+def settings_html(trials: pd.DataFrame) -> str:
+    """Every setting of the finished trials: its value, or the values that were compared."""
+    done = finished(trials)
+    rows = []
+    for column in columns_of(done, PARAMS):
+        values = sorted(done[column].dropna().unique(), key=str)
+        if values:
+            name = html.escape(column.removeprefix(PARAMS))
+            rows.append(f"<tr><td>{name}</td><td>{html.escape(', '.join(values))}</td></tr>")
+    return f'<div class="wide"><table>{"".join(rows)}</table></div>'
 
 
 def timeline_cohorts(trials: pd.DataFrame) -> list[pd.DataFrame]:
@@ -170,38 +184,3 @@ def cohort_timelines(
             name = " ".join([f"{first['dataset']}: {first['pair']}, link {link}", first["axes"]])
             figures[f"Timeline of {name.strip()}"] = timeline_figure(lines, shown, line_names)
     return figures
-
-
-def table_html(table: pd.DataFrame) -> str:
-    """The leaderboard as an HTML table, numbers rounded, missing ones blank."""
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table)
-    rows = []
-    for record in table.to_dict("records"):
-        cells = "".join(f"<td>{cell(str(name), value)}</td>" for name, value in record.items())
-        rows.append(f"<tr>{cells}</tr>")
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
-
-
-def cell(name: str, value: object) -> str:
-    if isinstance(value, str):
-        text = html.escape(value)
-        return f'<a href="{text}">MLflow</a>' if name == "runs" else text
-    if pd.isna(value):  # type: ignore[call-overload]
-        return ""
-    quantity = name.partition(" ")[2] if name[1:2].isdigit() else name
-    return FORMATS.get(quantity, "{:.2f}").format(value)
-
-
-def figure_html(figure: go.Figure) -> str:
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, include_mathjax=False))
-
-
-def document(title: str, body: list[str]) -> str:
-    """The page around its body, with the one copy of plotly.js that its figures share."""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style>"
-        f"<script>{get_plotlyjs()}</script></head><body>{''.join(body)}"
-        f"<script>{SCRIPT}</script></body></html>"
-    )

@@ -1,80 +1,86 @@
-"""The comparison as LaTeX, in the layout of the paper's Table 4."""
+"""The comparison as a LaTeX table that fits a column: methods down, what they gave across."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 
+from dashboards.analysis.finding import SIGNIFICANCE
+from dashboards.analysis.labels import trial_name
+from dashboards.reports.wording import epoch_rule
 
-def latex_table(frame: pd.DataFrame, epoch: str = "best") -> str:
-    """A booktabs table in the layout of the paper's Table 4: networks down, methods across.
+SEVERAL = r"\multicolumn{5}{@{}l}"
 
-    Cells are mean and standard deviation in percent, the highest mean of a row in bold. `epoch` is
-    `best` (the paper's) or `last`.
+
+def latex_table(frame: pd.DataFrame) -> str:
+    """A booktabs table of the students, one block per data set and pair, vanilla first.
+
+    Cells are mean and standard deviation in percent, of the epoch that is compared. Bold is what is
+    surely better than the baseline, after Holm's correction, and nothing else.
     """
-    together = frame[frame["topology"] != "single"]
-    alone = frame[frame["method"] == "vanilla"].set_index("network_key")
-    alone = alone[~alone.index.duplicated()]
-    several = together["temperature"].nunique() > 1
-    labels = together.assign(
-        column=[
-            f"{variant} tau={temperature:g}" if several else variant
-            for variant, temperature in zip(
-                together["variant"], together["temperature"], strict=True
-            )
-        ]
-    )
-    columns = list(dict.fromkeys(sorted(labels["column"])))
+    students = frame[(frame["role"] == "student") & (frame["topology"] != "single")]
+    alone = frame[frame["topology"] == "single"].drop_duplicates("network_key")
+    alone = alone.set_index("network_key")
+    baseline = next((name for name in students["baseline"] if name), "")
     lines = [
-        r"\begin{table}[t]",
-        r"\centering",
-        rf"\caption{{Top-1 accuracy (\%), {epoch} epoch: mean and standard deviation over seeds.}}",
-        rf"\begin{{tabular}}{{lll{'c' * (len(columns) + 1)}}}",
-        r"\toprule",
-        "Dataset & & Network & " + " & ".join(["Vanilla", *map(escaped, columns)]) + r" \\",
+        *(r"% needs \usepackage{booktabs}", r"\begin{table}[t]", r"\centering\small"),
+        r"\setlength{\tabcolsep}{4pt}",
+        rf"\caption{{{caption(students, baseline)}}}" if len(students) else "",
+        *(r"\begin{tabular}{@{}llrrr@{}}", r"\toprule"),
+        r"Method & $n$ & Top-1 (\%) & $\Delta$ & Saved (\%) \\",
     ]
-    keys = ["dataset", "topology", "pair", "axes"]
-    for (dataset, topology, _, axes), cohort in labels.groupby(keys, sort=False):
-        lines.append(r"\midrule")
-        shown = f"{dataset} {topology} {axes}".strip()
-        for (network, model), rows in cohort.groupby(["network", "model"], sort=True):
-            cells = []
-            key = rows["network_key"].iloc[0]
-            cells.append(score(alone.loc[key], epoch) if key in alone.index else None)
-            by_column = rows.drop_duplicates("column").set_index("column")
-            cells += [
-                score(by_column.loc[column], epoch) if column in by_column.index else None
-                for column in columns
-            ]
-            lines.append(
-                f"{escaped(shown)} & {network} & {escaped(str(model))} & "
-                + " & ".join(latex_cells(cells))
-                + r" \\"
-            )
-            shown = ""
-    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
-    return "\n".join(lines)
+    blocks = students.groupby(["dataset", "pair", "network"], sort=False)
+    for (dataset, pair, network), rows in blocks:
+        name = f"{dataset}: {pair}"
+        if rows["topology"].iloc[0].partition("T")[2] != "1S":
+            name += f", {network} {rows['model'].iloc[0]}"
+        shared = rows["axes"].iloc[0] if rows["axes"].nunique() == 1 else ""
+        # what all rows of a block share stands in its head: a column is narrow
+        name += f", {shared}" if shared else ""
+        lines += [r"\midrule", rf"{SEVERAL}{{\emph{{{escaped(name)}}}}} \\"]
+        for key in dict.fromkeys(rows["network_key"]):
+            if key in alone.index:
+                axes = rows.loc[rows["network_key"] == key, "axes"].iloc[0]
+                lines.append(row_of(alone.loc[key].to_dict() | {"axes": axes}, shared))
+        lines += [row_of(row, shared) for row in rows.to_dict("records")]  # type: ignore[arg-type]
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join(line for line in lines if line) + "\n"
 
 
-def score(row: pd.Series, epoch: str) -> tuple[float, float]:
-    return float(row[f"{epoch}_mean"]), float(row[f"{epoch}_std"])
+def caption(students: pd.DataFrame, baseline: str) -> str:
+    text = (
+        r"Students' top-1 accuracy (\%): mean $\pm$ standard deviation over $n$ seeds. "
+        + escaped(epoch_rule(students))
+        + " Saved: teacher updates skipped."
+    )
+    if baseline:
+        text += (
+            rf" $\Delta$: points above {escaped(baseline)}; bold: better with "
+            rf"$p < {SIGNIFICANCE}$ after Holm's correction."
+        )
+    return text
 
 
-def latex_cells(scores: list[tuple[float, float] | None]) -> list[str]:
-    """The scores of one row, rounded; the highest as printed in bold."""
-    means = [round(item[0], 2) for item in scores if item and not math.isnan(item[0])]
-    cells = []
-    for item in scores:
-        if item is None or math.isnan(item[0]):
-            cells.append("--")
-            continue
-        mean, std = item
-        text = f"{mean:.2f}"
-        if len(means) > 1 and round(mean, 2) == max(means):
-            text = rf"\mathbf{{{text}}}"
-        cells.append(f"${text}$" if math.isnan(std) else rf"${text} \pm {std:.2f}$")
-    return cells
+def row_of(row: dict[str, Any], shared: str) -> str:
+    """One line: method, seeds, top-1, difference from the baseline, updates saved."""
+    mean, std = row["compared_mean"], row["compared_std"]
+    difference, saved = row["compared_difference"], row["updates_saved"]
+    sure = row["compared_p_holm"] < SIGNIFICANCE and difference > 0
+    score = f"{mean:.2f}"
+    if sure:
+        score = rf"\mathbf{{{score}}}"
+    if not math.isnan(std):
+        score += rf" \pm {std:.2f}"
+    cells = [
+        escaped(trial_name(row | {"axes": "" if shared else row["axes"]}, "tau")),
+        str(row["seeds"]),
+        "--" if math.isnan(mean) else f"${score}$",
+        "" if math.isnan(difference) else f"${difference:+.2f}$",
+        "" if math.isnan(saved) else f"{100 * saved:.0f}",
+    ]
+    return " & ".join(cells) + r" \\"
 
 
 def escaped(text: str) -> str:

@@ -60,7 +60,11 @@ def cohorts(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             axes=joined["axes"].to_numpy(),
         )
         shown |= set(joined["network_key"])
-        yield f"{dataset}: {pair} ({topology})", pd.concat([vanilla, rows], ignore_index=True)
+        title, cohort = f"{dataset}: {pair} ({topology})", pd.concat([vanilla, rows])
+        if rows["axes"].nunique() == 1 and rows["axes"].iloc[0]:
+            # what all rows share need not be in each of them
+            title, cohort = f"{title}, {rows['axes'].iloc[0]}", cohort.assign(axes="")
+        yield title, cohort.reset_index(drop=True)
     for dataset, rows in frame[is_alone & ~frame["network_key"].isin(shown)].groupby("dataset"):
         yield f"{dataset!s}: networks alone", rows.assign(network=rows["model"])
 

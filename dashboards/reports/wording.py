@@ -11,6 +11,11 @@ INTERVAL_CAPTION = (
     "mean (Student's t on log odds, so that it stays from 0 to 100 %)."
 )
 
+TIMELINE_CAPTION = (
+    "Solid: gap, dotted: threshold; {}. The bar shows the mode: the darker, the more steps in "
+    "expert mode, in which the teacher waits. Below: solid the student, dashed the teacher."
+)
+
 
 def number(value: float, form: str) -> str:
     return "" if pd.isna(value) else format(value, form)

@@ -85,6 +85,36 @@ def test_time_left_comes_from_the_pace(running: Record, frame_of: FrameOf) -> No
     assert row["silent_seconds"] == 10
 
 
+def test_a_continued_trial_counts_no_time_before_its_start(
+    running: Record, frame_of: FrameOf
+) -> None:
+    # three epochs of the shorter trial, seven minutes ago, 30 s each
+    taken = [(1, 40.0, -480), (2, 50.0, -450), (3, 60.0, -420)]
+    row = progress_of(running, frame_of, taken)
+    assert (row["epoch"], row["taken_over"]) == (3, 3)
+    assert (row["elapsed_seconds"], row["silent_seconds"]) == (100, 100)
+    assert row["left_seconds"] == 7 * 30 - 30
+    assert row["curve"] == [40.0, 50.0, 60.0]
+    # two of its own say more than those taken over
+    row = progress_of(running, frame_of, [*taken, (4, 61.0, 40), (5, 62.0, 90)])
+    assert (row["taken_over"], row["silent_seconds"]) == (3, 10)
+    assert row["left_seconds"] == 5 * 50 - 10
+
+
+def test_a_pause_is_no_pace(running: Record, frame_of: FrameOf) -> None:
+    points = [(1, 1.0, 10), (2, 2.0, 20), (3, 3.0, 80), (4, 4.0, 90)]
+    assert progress_of(running, frame_of, points)["left_seconds"] == 6 * 10 - 10
+
+
+def test_the_live_gap_and_what_the_accuracy_is_of(running: Record, frame_of: FrameOf) -> None:
+    last = {"metrics.gap/T1-S1": 0.4, "metrics.gap/T2-S1": 0.6, "metrics.expert/T1-S1": 0.25}
+    row = progress_of(running | last, frame_of, [])
+    assert (row["gap"], row["expert"], row["measured_on"]) == (0.5, 0.25, "test set")
+    held = progress_of(running | {"params.recipe.holdout": "0.1"}, frame_of, [])
+    assert held["measured_on"] == "hold-out"
+    assert pd.isna(held["gap"])
+
+
 def test_before_the_second_epoch_the_time_left_is_unknown(
     running: Record, frame_of: FrameOf
 ) -> None:

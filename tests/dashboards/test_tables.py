@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -129,22 +130,54 @@ def test_csv_gives_every_number_back(frame: pd.DataFrame) -> None:
     assert again["seed_list"][0] == "0 1 2"
 
 
-def test_latex_has_networks_down_and_methods_across(record: MakeRecord, frame_of: FrameOf) -> None:
+def test_latex_has_students_with_their_deviation_and_bold_only_what_is_sure(
+    record: MakeRecord, frame_of: FrameOf
+) -> None:
     rows = []
-    for seed in (0, 1):
-        scores = {"T1": (97.0, 97.0), "S1": (96.0 + seed, 95.0)}
-        rows.append(record(scores=scores, seed=seed))
-        scores = {"T1": (98.0, 97.0), "S1": (95.0 + seed, 95.0)}
-        rows.append(record(method="dml", scores=scores, seed=seed))
-        alone = {"S1": (93.0 + seed, 92.0)}
+    for seed, noise in enumerate((0.0, 0.1, 0.2)):
+        scores = {"T1": (97.0, 97.0), "S1": (99.0, 95.0 + noise + 0.01 * seed)}
+        rows.append(record(scores=scores, seed=seed, share=0.25))
+        # a higher mean, but of seeds that differ
+        scores = {"T1": (98.0, 97.0), "S1": (99.0, 94.0 + 2 * seed)}
+        rows.append(record(method="dml", scores=scores, seed=seed, share=0.0))
+        alone = {"S1": (99.0, 92.0 + noise)}
         rows.append(record((), ("resnet20",), "vanilla", scores=alone, seed=seed))
-    lines = latex_table(comparison_frame(frame_of(rows))).splitlines()
-    assert r"Dataset & & Network & Vanilla & dml & switokd \\" in lines
-    assert (
-        r"digits 1T1S & S1 & resnet20 & $93.50 \pm 0.71$ & $95.50 \pm 0.71$ "
-        r"& $\mathbf{96.50} \pm 0.71$ \\"
-    ) in lines
-    assert r" & T1 & wrn\_16\_2 & -- & $\mathbf{98.00} \pm 0.00$ & $97.00 \pm 0.00$ \\" in lines
+    text = latex_table(comparison_frame(frame_of(rows)))
+    lines = text.splitlines()
+    assert r"\multicolumn{5}{@{}l}{\emph{digits: wrn\_16\_2$>$resnet20}} \\" in lines
+    at = lines.index(r"vanilla & 3 & $92.10 \pm 0.10$ &  &  \\")
+    assert lines[at + 1 : at + 3] == [
+        r"dml $\tau$=1 & 3 & $96.00 \pm 2.00$ & $+3.90$ & 0 \\",
+        r"switokd $\tau$=1 & 3 & $\mathbf{95.11} \pm 0.11$ & $+3.01$ & 25 \\",
+    ]
+    assert text.count(r"\mathbf") == 1
+    assert "Differences are of the last epoch" in text
+    assert "with $p < 0.05$ after Holm's correction" in text
+
+
+def test_a_latex_table_fits_a_column(quickstart: list[Record], frame_of: FrameOf) -> None:
+    lines = latex_table(comparison_frame(frame_of(quickstart))).splitlines()
+    rows = [line for line in lines if line.count(" & ") == 4]
+    assert len(rows) == 1 + 2 * 5
+    # as printed: no marks, a \\pm is one character
+    printed = [re.sub(r"\\(pm|tau|mathbf)|[{}$\\]", "", row) for row in rows]
+    assert max(map(len, printed)) < 60
+
+
+def test_what_all_rows_of_a_cohort_share_is_said_in_its_title(
+    record: MakeRecord, frame_of: FrameOf
+) -> None:
+    pair = {"scores": {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}, "epochs": 8}
+    rows = [record(**pair), record(method="dml", **pair)]
+    # another cohort's recipe makes epochs an axis of the data set
+    rows.append(record(("wrn_16_1",), scores=pair["scores"], epochs=4))
+    frame = comparison_frame(frame_of(rows))
+    text = printed(frame, 80)
+    assert "digits: wrn_16_2>resnet20 (1T1S), recipe.epochs=8" in text
+    assert text.count("recipe.epochs=8") == 1
+    latex = latex_table(frame)
+    assert latex.count("recipe.epochs=8") == 1
+    assert r"\emph{digits: wrn\_16\_2$>$resnet20, recipe.epochs=8}" in latex
 
 
 @pytest.mark.parametrize(
