@@ -31,7 +31,8 @@ def ray_session() -> Iterator[ClusterResources]:
 
     Raises SpecError where the cluster does not answer.
     """
-    settings: dict[str, Any] = {"include_dashboard": False}
+    # without an address Ray would join whatever somebody has started on this machine
+    settings: dict[str, Any] = {"address": "local", "include_dashboard": False}
     if os.environ.get("RAY_ADDRESS"):
         # a cluster has its dashboard or not; its workers do not have our environment
         settings = {"runtime_env": store_access()}
