@@ -7,6 +7,7 @@ so that the same command goes on after any end.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from switokd.files.lock import FileLock, writable
 from switokd.spec.experiment import Experiment
 from switokd.tracking import tracker as tracking
 from switokd.tracking.address import update_statistics
+from switokd.tracking.holder import Holder
 from switokd.tracking.retry import TrackingError
 from switokd.tracking.store import TrackedExperiment
 from switokd.validation import SpecError
@@ -27,7 +29,7 @@ from tuning.preflight import check_data, check_store_is_shared
 from tuning.schedulers import SCHEDULERS
 from tuning.search import GUIDED_SEARCHES
 from tuning.summary import print_best, print_plan
-from tuning.upkeep import close_abandoned, discard, end_sweep
+from tuning.upkeep import FreshStart, close_abandoned, end_sweep, start_fresh
 
 if TYPE_CHECKING:
     from tuning.progress import SweepProgress
@@ -36,39 +38,63 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    experiment: Experiment, *, runs: Path, console: Console, fresh: bool = False
+    experiment: Experiment,
+    *,
+    runs: Path,
+    console: Console,
+    fresh: bool = False,
+    again: Sequence[str] | None = None,
 ) -> dict[str, str]:
     """Train every trial of the experiment that has not finished; the failures, by trial id.
 
-    `fresh` deletes the runs and checkpoints there are first. Raises SpecError and DataError for
-    what the user can mend, KeyboardInterrupt after an orderly stop.
+    `fresh` deletes the runs and checkpoints there are first. `again`: the arguments of the
+    `switokd` that goes on, for a process which may become it where Ray dies. Raises SpecError and
+    DataError for what the user can mend, KeyboardInterrupt after an orderly stop.
     """
     runs = writable(runs)
     folder = runs / experiment.name
-    with FileLock(folder / "sweep.lock", f"a sweep of {experiment.name!r}"):
+    with (
+        FileLock(folder / "sweep.lock", f"a sweep of {experiment.name!r}"),
+        Holder(experiment.name, folder) as holder,
+    ):
         store = tracking.open_experiment(experiment.name, runs=runs)
+        holder.claim(store)
         plan = make_plan(experiment, store)
         if fresh:
             # nothing is discarded for a sweep that could not run
             check_data(plan.trials)
-            discard(plan.trials, store, runs)
-            plan = replace(make_plan(experiment, store), continues={})
+        started = FreshStart(folder)
+        if start_fresh(plan, started, store, runs, asked=fresh):
+            plan = make_plan(experiment, store)
+        anew = started.trial_ids()
+        continues = {key: ids for key, ids in plan.continues.items() if key not in anew}
+        plan = replace(plan, continues=continues)
         close_abandoned(store, runs, experiment.name)
         print_plan(experiment, plan, console)
         check_data(plan.missing)
         sweep_store = tracking.open_sweep(store, experiment.name)
-        return _train_tracked(experiment, plan, sweep_store, runs, console)
+        holder.claim(store)
+        failures = _train_tracked(experiment, plan, sweep_store, runs, console, again, holder)
+        if not failures:
+            started.end()
+        return failures
 
 
 def _train_tracked(
-    experiment: Experiment, plan: Plan, store: TrackedExperiment, runs: Path, console: Console
+    experiment: Experiment,
+    plan: Plan,
+    store: TrackedExperiment,
+    runs: Path,
+    console: Console,
+    again: Sequence[str] | None,
+    holder: Holder,
 ) -> dict[str, str]:
     """Train what is missing within the sweep's run, which ends as its trials do."""
     failures: dict[str, str] = {}
     status = "FAILED"
     try:
         if plan.to_train:
-            failures = _train(experiment, plan, store, runs, console)
+            failures = _train(experiment, plan, store, runs, console, again, holder)
         if experiment.search.draws:
             # a store that is silent now is the business of what follows
             with contextlib.suppress(TrackingError):
@@ -80,25 +106,39 @@ def _train_tracked(
         status = "KILLED"
         raise
     finally:
-        try:
-            if plan.to_train:
-                close_abandoned(store, runs, experiment.name, failures)
-                update_statistics(store.uri)
-            end_sweep(store, status)
-        except TrackingError as error:
-            console.print(f"{error}; runs left open are closed by the next call", soft_wrap=True)
+        # the runs may be another sweep's to close by now
+        if not holder.displaced:
+            try:
+                if plan.to_train:
+                    close_abandoned(store, runs, experiment.name, failures)
+                    update_statistics(store.uri)
+                end_sweep(store, status)
+            except TrackingError as error:
+                console.print(
+                    f"{error}; runs left open are closed by the next call", soft_wrap=True
+                )
 
 
 def _train(
-    experiment: Experiment, plan: Plan, store: TrackedExperiment, runs: Path, console: Console
+    experiment: Experiment,
+    plan: Plan,
+    store: TrackedExperiment,
+    runs: Path,
+    console: Console,
+    again: Sequence[str] | None,
+    holder: Holder,
 ) -> dict[str, str]:
     # Ray takes a second to import, which a sweep with nothing to do need not spend
+    from tuning.going_on import LostRay
     from tuning.progress import SweepProgress
     from tuning.workers.cluster import ray_session
+    from tuning.workers.ray_watch import RayWatch, ray_processes
     from tuning.workers.scheduling import run_trials
 
     estimate = load_estimate(runs / experiment.name, plan)
     with ray_session() as cluster:
+        # Ray has taken its time to start: who claimed at the same moment is seen by now
+        holder.confirm()
         check_store_is_shared(store, cluster.nodes)
         placement = _placement(experiment, plan, cluster)
         console.print(
@@ -108,11 +148,13 @@ def _train(
         )
         with SweepProgress(plan.missing, console, plan.to_train, plan.points) as progress:
             job = _job(experiment, plan, store, runs, progress)
-            run_trials(job, plan.missing, placement, progress)
-            if 0 < placement.gpus < 1:
-                # a device of its own may be enough
-                alone = Placement(placement.cpus, 1.0, int(cluster.gpus))
-                _retry_out_of_memory(job, alone, progress)
+            lost = LostRay(store, runs, experiment.name, again, console, progress)
+            with RayWatch(ray_processes(), lost):
+                run_trials(job, plan.missing, placement, progress)
+                if 0 < placement.gpus < 1:
+                    # a device of its own may be enough
+                    alone = Placement(placement.cpus, 1.0, int(cluster.gpus))
+                    _retry_out_of_memory(job, alone, progress)
         if estimate is not None and not progress.failures:
             line = compare_with_estimate(
                 estimate, progress.wall_seconds, progress.trial_seconds, placement

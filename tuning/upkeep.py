@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from switokd.files.lock import FileLock, HeldError
+from switokd.files.storage import write_durably
 from switokd.session.trial_session import checkpoint_folder, trial_folder
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
 from switokd.tracking.retry import retry_until
 from switokd.tracking.store import TrackedExperiment
 from switokd.validation import SpecError
+from tuning.plan import Plan
 
 # how long the end of a sweep waits for a silent tracking store
 STORE_TIMEOUT_SECONDS = 60.0
@@ -21,15 +25,71 @@ STORE_TIMEOUT_SECONDS = 60.0
 WORKER_EXIT_SECONDS = 15.0
 
 
+class FreshStart:
+    """A `--fresh` that has not come to its end, noted in the experiment's folder.
+
+    Whoever goes on with it ends the deleting, and lets its trials begin at their first step.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "fresh.json"
+
+    def trial_ids(self) -> frozenset[str]:
+        """The trials that are to begin anew; none where nothing is noted."""
+        return frozenset(self._noted().get("trials", ()))
+
+    @property
+    def half_discarded(self) -> bool:
+        """Whether its process was killed while it deleted what there was."""
+        return not self._noted().get("discarded", True)
+
+    def note(self, trials: Sequence[TrialSpec], discarded: bool) -> None:
+        ids = [trial.trial_id for trial in trials]
+        write_durably(self._file, json.dumps({"trials": ids, "discarded": discarded}).encode())
+
+    def end(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+    def _noted(self) -> dict[str, Any]:
+        try:
+            noted: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return noted
+
+
+def start_fresh(
+    plan: Plan, fresh: FreshStart, store: TrackedExperiment, runs: Path, asked: bool
+) -> bool:
+    """Discard a plan's trials where it is `asked`, or where an earlier call was killed over it.
+
+    Whether anything was. Raises HeldError where a process trains one of them.
+    """
+    if not asked and not fresh.half_discarded:
+        return False
+    known = fresh.trial_ids()
+    trials = [trial for trial in plan.trials if asked or trial.trial_id in known]
+    check_untrained(trials, runs)
+    fresh.note(trials, discarded=False)
+    discard(trials, store, runs)
+    fresh.note(trials, discarded=True)
+    return True
+
+
+def check_untrained(trials: Sequence[TrialSpec], runs: Path) -> None:
+    """Raises HeldError where a process trains one of the trials."""
+    for trial in trials:
+        folder = trial_folder(runs, trial.experiment, trial.trial_id)
+        if in_training(folder, WORKER_EXIT_SECONDS):
+            FileLock(folder / "lock", f"trial {folder.name}").release()
+
+
 def discard(trials: Sequence[TrialSpec], store: TrackedExperiment, runs: Path) -> None:
     """Forget trials: their runs are deleted restorably, their checkpoints for good.
 
-    Raises HeldError where a process trains one of them.
+    No process must train one of them.
     """
     folders = [trial_folder(runs, trial.experiment, trial.trial_id) for trial in trials]
-    for folder in folders:
-        if in_training(folder, WORKER_EXIT_SECONDS):
-            FileLock(folder / "lock", f"trial {folder.name}").release()
     found = store.trial_runs()
     ids = {trial.trial_id for trial in trials}
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,9 @@ def sweep(
         return
     from tuning.sweep import sweep as run_sweep
 
-    failures = run_sweep(spec, runs=RUNS, console=console, fresh=fresh)
+    own_process = sys.argv[1:2] == ["sweep"]
+    going_on = [a for a in sys.argv[1:] if a != "--fresh"] if own_process else None
+    failures = run_sweep(spec, runs=RUNS, console=console, fresh=fresh, again=going_on)
     by_id = {trial.trial_id: trial for trial in spec.trials}
     for trial_id, reason in failures.items():
         # a search finds trials that the file does not name

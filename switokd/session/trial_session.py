@@ -154,7 +154,7 @@ class TrialSession:
         torch.set_num_threads(begun.threads)
         device = choose_device(trial.resources.gpus)
         if tracker is not None:
-            tracker.begin(str(device), begun.threads, begun.continued_from)
+            tracker.begin(str(device), begun.threads, begun.continued_from, anew=resumed is None)
         in_force = TrialSpec.model_validate_json(begun.in_force) if begun.changes else trial
         self._memory = PeakMemory(device, begun.peak_memory)
         self.trainer: Trainer = build_trainer(in_force, device)

@@ -170,13 +170,17 @@ class TrialTracker:
         sampled = {} if point is None else {names.POINT: json.dumps(point, sort_keys=True)}
         self._tags = trial_tags(trial) | sampled
         self._run_id: str | None = None
+        self._anew = False
         self.outbox = Outbox(self._send, METRICS_PER_CALL, f"the tracking store {tracked.uri}")
 
-    def begin(self, device: str, threads: int, continued_from: str | None = None) -> None:
+    def begin(
+        self, device: str, threads: int, continued_from: str | None = None, anew: bool = False
+    ) -> None:
         """Find or create the run, and send; for the process that holds the trial's lock.
 
         `device` and `threads` are what equal bits depend on beside the spec and the versions;
-        `continued_from` is the shorter trial whose epochs this one did not train again.
+        `continued_from` is the shorter trial whose epochs this one did not train again. `anew`:
+        there is no checkpoint, so that points that the store has would be made a second time.
         """
         self._tags |= {
             names.DEVICE: device,
@@ -185,6 +189,7 @@ class TrialTracker:
         }
         if continued_from is not None:
             self._tags[names.CONTINUED_FROM] = continued_from
+        self._anew = anew
         self.outbox.start()
 
     @property
@@ -278,6 +283,10 @@ class TrialTracker:
             tags[names.PARENT] = self._tracked.sweep_run_id
         client = open_client(self._tracked.uri)
         found = self._tracked.trial_run(self._trial.trial_id)
+        if found is not None and self._anew and found.data.metrics:
+            # trained elsewhere, or its checkpoints are gone: restorable, and no step comes twice
+            client.delete_run(found.info.run_id)
+            found = None
         if found is not None:
             run_id = found.info.run_id
             client.update_run(run_id, status="RUNNING")

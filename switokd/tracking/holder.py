@@ -1,0 +1,152 @@
+"""Who is at work on an experiment, told through the store: for folders that share no disk.
+
+A sweep's run carries its holder: host, process, folder, and a beat that a living one renews. Locks
+on files tell processes of one folder apart; this tells folders and machines apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from switokd import names
+from switokd.files.lock import HeldError
+from switokd.tracking.client import open_client
+from switokd.tracking.retry import TrackingError, tracking_errors
+from switokd.tracking.store import TrackedExperiment
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 10.0
+# several beats may be lost to a store that is away for a moment
+DEAD_SECONDS = 45.0
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Holder:
+    """This process as the one that sweeps an experiment; lets go at the end of its block."""
+
+    def __init__(self, experiment: str, folder: Path) -> None:
+        self._experiment = experiment
+        self._me = {
+            "host": socket.gethostname(),
+            "boot": BOOT_ID.read_text().strip() if BOOT_ID.exists() else "",
+            "pid": os.getpid(),
+            "born": process_birth(os.getpid()),
+            "folder": str(folder.absolute()),
+        }
+        self._held: TrackedExperiment | None = None
+        self.displaced = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat_forever, daemon=True)
+
+    def claim(self, tracked: TrackedExperiment) -> None:
+        """Become the holder where there is a sweep's run; HeldError where another one lives.
+
+        Two that claim at the same moment are told apart by `confirm`, a while later.
+        """
+        run = tracked.sweep_run(self._experiment)
+        if run is None:
+            return
+        other = self._other(run)
+        if other is not None and self._lives(tracked, other):
+            raise self._refused(other)
+        self._held = tracked
+        with tracking_errors(tracked.uri):
+            self._beat(tracked.uri, run.info.run_id)
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def confirm(self) -> None:
+        """Raises HeldError where another has become the holder since."""
+        if self._held is not None:
+            run = self._held.sweep_run(self._experiment)
+            other = None if run is None else self._other(run)
+            if other is not None:
+                self.displaced = True
+                raise self._refused(other)
+
+    def _refused(self, other: dict[str, Any]) -> HeldError:
+        return HeldError(
+            f"a sweep of {self._experiment!r} is at work already: process {other['pid']} on host "
+            f"{other['host']}, in {other['folder']} (it shares this tracking store)"
+        )
+
+    def _other(self, run: Run) -> dict[str, Any] | None:
+        """The run's holder, where it is not this process."""
+        found: dict[str, Any] | None = json.loads(run.data.tags.get(names.HOLDER, "null"))
+        own = ("host", "boot", "pid", "born")
+        return None if found is None or all(found[k] == self._me[k] for k in own) else found
+
+    def _lives(self, tracked: TrackedExperiment, other: dict[str, Any]) -> bool:
+        """By the process where it is of this machine, else by its beat: clocks may differ."""
+        if all(other[key] == self._me[key] for key in ("host", "boot")):
+            return process_birth(other["pid"]) == other["born"]
+        seen_until = time.monotonic() + DEAD_SECONDS
+        while time.monotonic() < seen_until:
+            time.sleep(1.0)
+            run = tracked.sweep_run(self._experiment)
+            now = None if run is None else self._other(run)
+            if now is None or now["beat"] != other["beat"]:
+                return now is not None
+        return False
+
+    def _beat(self, uri: str, run_id: str) -> None:
+        tag = json.dumps(self._me | {"beat": time.time()})
+        open_client(uri).set_tag(run_id, names.HOLDER, tag)
+
+    def _beat_forever(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            try:
+                self.confirm()
+                run = self._held.sweep_run(self._experiment) if self._held else None
+                if run is not None and self._held is not None:
+                    self._beat(self._held.uri, run.info.run_id)
+            except HeldError:
+                # it took us for dead while the store was away: the trials are its own now
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            except Exception as error:
+                # a store that is away for a while is told of where points wait for it
+                log.debug("no beat: %s", error)
+
+    def __enter__(self) -> Holder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._held is None or self.displaced:
+            return
+        with contextlib.suppress(TrackingError), tracking_errors(self._held.uri):
+            run = self._held.sweep_run(self._experiment)
+            if run is not None and names.HOLDER in run.data.tags and self._other(run) is None:
+                open_client(self._held.uri).delete_tag(run.info.run_id, names.HOLDER)
+
+
+def process_birth(pid: int) -> str | None:
+    """When a process of this machine began, in ticks since the boot; None where there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    state, *others = stat.rpartition(")")[2].split()
+    return None if state == "Z" else others[18]
