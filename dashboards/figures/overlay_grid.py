@@ -68,6 +68,21 @@ def overlay_grid(
     return f'{STYLE}<div class="maps"><div style="--side: {side}">{"".join(lines)}</div></div>'
 
 
+def colour_scale() -> str:
+    """The colours of the maps from 0 to 1, as they lie over white."""
+    stops = [
+        f"rgb({', '.join(str(round(255 * part)) for part in colormaps[COLOUR_MAP](at / 8)[:3])})"
+        for at in range(9)
+    ]
+    return (
+        '<div style="display: flex; align-items: center; gap: .5rem; font-size: .75rem">'
+        "<span>0: does not count</span>"
+        f'<div class="scale" style="flex: 0 1 12rem; height: .7rem; border-radius: 2px; '
+        f'background: linear-gradient(to right, {", ".join(stops)})"></div>'
+        "<span>1: counts most</span></div>"
+    )
+
+
 def image_line(shown: HeatMaps, names: Sequence[str]) -> str:
     """The images with their classes, and which network stands in which column under them."""
     groups = []

@@ -20,7 +20,7 @@ from dashboards.analysis.explanations import (
 from dashboards.analysis.grouping import finished, grouped
 from dashboards.analysis.labels import trial_name
 from dashboards.figures.heat_maps import MOST_SCENES, surface_grid
-from dashboards.figures.overlay_grid import overlay_grid
+from dashboards.figures.overlay_grid import colour_scale, overlay_grid
 from dashboards.pages import cache
 from dashboards.pages.selection import select, simplest_first
 from switokd import names
@@ -35,9 +35,16 @@ def page() -> None:
     if trials.empty:
         st.info("No trial has finished yet.")
         return
-    dataset = left.selectbox("Data set", sorted(trials["dataset"].unique()))
+    picked = chosen.kept(trials)
+    if picked.empty:
+        st.info("No finished trial passes the filters.")
+        return
+    # networks alone stand beside the cohorts that are picked
+    trials = trials[trials["run_id"].isin(picked["run_id"]) | (trials["topology"] == "single")]
+    dataset = left.selectbox("Data set", sorted(picked["dataset"].unique()))
     trials = trials[trials["dataset"] == dataset]
-    pair = str(middle.selectbox("Pair", simplest_first(trials["pair"])))
+    pairs = picked.loc[picked["dataset"] == dataset, "pair"]
+    pair = str(middle.selectbox("Pair", simplest_first(pairs)))
     of_pair = grouped(trials[trials["pair"] == pair])
     seeds = sorted(of_pair["seed"].dropna().unique())
     seed = int(right.selectbox("Seed", seeds, key=f"seed of {pair}"))
@@ -94,13 +101,13 @@ def show_rows(
     if kind == OVERLAYS:
         count = images_shown(right, len(shown.images))
         cut = shown._replace(images=shown.images[:count], classes=shown.classes[:count])
-        st.html(overlay_grid(cut, drawn, models))
+        st.html(overlay_grid(cut, drawn, models) + colour_scale())
     else:
         show_surfaces(right, shown, drawn, models)
     listed = ", ".join(f"{network} {model}" for network, model in models.items())
     st.caption(
-        f"{listed}. Grad-CAM for the image's true class, within each map from 0 (blue) to 1 "
-        "(yellow): yellow is where the network looks. All rows explain the same test images."
+        f"{listed}. Grad-CAM for the image's true class: what in the image speaks for it, within "
+        "each map from 0 to 1. All rows explain the same test images."
     )
 
 

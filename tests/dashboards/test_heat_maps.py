@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from PIL import Image
 
 from dashboards.figures.heat_maps import (
+    COLOUR_MAP,
     MOST_SCENES,
     overlay_figure,
     png,
@@ -16,6 +19,7 @@ from dashboards.figures.heat_maps import (
     surface_grid,
     surface_page,
 )
+from dashboards.figures.overlay_grid import colour_scale
 
 MAPS = {
     name: np.random.default_rng(seed).random((3, 4, 4), dtype=np.float32)
@@ -75,3 +79,9 @@ def test_surface_page_opens_offline() -> None:
     page = surface_page(surface_figure(MAPS, NAMES, CLASSES))
     assert "<script src=" not in page
     assert "T1 wrn_16_2" in page
+
+
+def test_the_colour_scale_goes_from_the_maps_lowest_to_its_highest_colour() -> None:
+    colours = re.findall(r"rgb\((\d+), (\d+), (\d+)\)", colour_scale())
+    ends = [tuple(round(255 * part) for part in colormaps[COLOUR_MAP](at)[:3]) for at in (0.0, 1.0)]
+    assert [tuple(map(int, colours[0])), tuple(map(int, colours[-1]))] == ends
