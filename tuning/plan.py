@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from switokd import names
-from switokd.session.continuation import shorter_trials
+from switokd.session.extension import shorter_trials
 from switokd.spec.candidates import Candidate
 from switokd.spec.experiment import Experiment
 from switokd.spec.space import SearchPoint

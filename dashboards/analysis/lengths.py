@@ -6,7 +6,7 @@ import pandas as pd
 
 from dashboards.analysis.columns import PARAMS, columns_of
 from dashboards.analysis.grouping import joined
-from switokd.spec.params import EPOCHS, MILESTONES
+from switokd.spec.tracked_params import EPOCHS, MILESTONES
 
 
 def superseded(trials: pd.DataFrame) -> pd.Series:

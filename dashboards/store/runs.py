@@ -15,7 +15,7 @@ import pandas as pd
 
 from dashboards.analysis.columns import METRICS, PARAMS, TAGS
 from switokd import names
-from switokd.spec.params import fill_params
+from switokd.spec.tracked_params import fill_params
 from switokd.tracking.address import StoreError, check_answers, default_uri
 from switokd.tracking.store import TrackingStore
 from switokd.validation import nearest

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from switokd.provenance import library_versions
 from switokd.session.state import TrialState
-from switokd.spec.params import EPOCHS, all_but_length, params_of
+from switokd.spec.tracked_params import EPOCHS, all_but_length, params_of
 from switokd.spec.trial import TrialSpec
 from switokd.training.optimizers import build_optimizer, build_schedule
 from switokd.training.trainer import Trainer

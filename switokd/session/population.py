@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from switokd.session.continuation import carried_on
+from switokd.session.extension import carried_on
 from switokd.spec.trial import TrialSpec
 from switokd.training.build import build_trainer
 from switokd.training.trainer import Trainer

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from switokd.names import metric
+from switokd.session.checkpoint import CheckpointFolder
 from switokd.tracking.outbox import Point
 
 VERSION = 2
@@ -65,6 +66,12 @@ class TrialState:
         for name in ("history", "outbox"):
             plain[name] = tuple(Point(*values) for values in plain.get(name, ()))
         return cls(**plain | {"changes": tuple(plain.get("changes", ()))})
+
+
+def latest_state(checkpoints: CheckpointFolder) -> TrialState | None:
+    """The newest state that reads whole, or None."""
+    stored = checkpoints.latest()
+    return None if stored is None else TrialState.from_dict(stored)
 
 
 def migrate(stored: dict[str, Any]) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from switokd.files.lock import FileLock
 from switokd.provenance import library_versions
 from switokd.session import results
 from switokd.session.checkpoint import CheckpointFolder
-from switokd.session.continuation import carried_on, incompatibility
+from switokd.session.extension import carried_on, incompatibility
 from switokd.session.memory import PeakMemory
 from switokd.session.population import take_over
-from switokd.session.state import TrialState
+from switokd.session.state import TrialState, latest_state
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import points as metrics
 from switokd.tracking import tracker as tracking
@@ -69,12 +69,6 @@ def checkpoint_folder(
     return CheckpointFolder(trial_folder(runs, trial.experiment, trial_id), "checkpoints")
 
 
-def latest_state(checkpoints: CheckpointFolder) -> TrialState | None:
-    """The newest state that reads whole, or None."""
-    stored = checkpoints.latest()
-    return None if stored is None else TrialState.from_dict(stored)
-
-
 @contextlib.contextmanager
 def open_session(
     trial: TrialSpec,
@@ -87,7 +81,7 @@ def open_session(
     """A trial in progress; its run ends as the block does, KILLED where the trial has not finished.
 
     `threads`: of torch, on the CPU, where no checkpoint says with how many the trial began.
-    `continues`: shorter forms of the trial (`continuation.shorter_trials`), by their ids. Raises
+    `continues`: shorter forms of the trial (`extension.shorter_trials`), by their ids. Raises
     HeldError where another process trains the same trial, DataError where the data is not there.
     """
     lock = trial_folder(runs, trial.experiment, trial.trial_id) / "lock"

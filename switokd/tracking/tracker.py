@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from switokd import names
 from switokd.provenance import git_commit, library_versions
-from switokd.spec.params import params_of
+from switokd.spec.tracked_params import params_of
 from switokd.tracking.address import (
     absolute_uri,
     check_writable,

@@ -12,10 +12,10 @@ from pydantic import create_model
 from dashboards.analysis.grouping import grouped, networks
 from dashboards.store.runs import row_of, typed
 from switokd import names
-from switokd.spec import params as params_module
+from switokd.spec import tracked_params as params_module
 from switokd.spec.identity import AddedLater
-from switokd.spec.params import params_of
 from switokd.spec.recipe import Recipe
+from switokd.spec.tracked_params import params_of
 from switokd.spec.trial import TrialSpec
 
 

@@ -11,7 +11,7 @@ import torch
 
 from switokd.provenance import library_versions
 from switokd.session.checkpoint import CheckpointFolder
-from switokd.session.continuation import (
+from switokd.session.extension import (
     first_difference,
     incompatibility,
     learning_rates,
@@ -20,7 +20,7 @@ from switokd.session.continuation import (
 from switokd.session.state import TrialState
 from switokd.session.trial_session import TrialResult, open_session
 from switokd.spec.experiment import Experiment
-from switokd.spec.params import params_of
+from switokd.spec.tracked_params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.outbox import Point
 

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from switokd import names
 from switokd.session.trial_session import TrialSession, open_session
-from switokd.spec.params import params_of
+from switokd.spec.tracked_params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
 from switokd.tracking.store import TrackedExperiment

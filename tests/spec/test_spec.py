@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from switokd.spec.params import params_of
 from switokd.spec.recipe import NetworkSpec
 from switokd.spec.resources import Resources
+from switokd.spec.tracked_params import params_of
 from switokd.spec.trial import MethodSpec, TrialSpec
 
 

@@ -8,11 +8,11 @@ import pytest
 from pydantic import create_model
 
 from switokd.methods.settings import SETTINGS, KDCLSettings
-from switokd.session.continuation import shorter_trials
-from switokd.spec import params as params_module
+from switokd.session.extension import shorter_trials
+from switokd.spec import tracked_params as params_module
 from switokd.spec.identity import AddedLater
-from switokd.spec.params import all_but_length, fill_params, params_of
 from switokd.spec.recipe import NetworkSpec, Recipe
+from switokd.spec.tracked_params import all_but_length, fill_params, params_of
 from switokd.spec.trial import TrialSpec
 
 SPEC: dict[str, Any] = {

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from switokd.spec.experiment import Experiment
-from switokd.spec.params import params_of
+from switokd.spec.tracked_params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import outbox as outbox_module
 from switokd.tracking import tracker as tracking

@@ -12,7 +12,7 @@ from dashboards.store.runs import RunFrames
 from switokd import names
 from switokd.files.lock import FileLock
 from switokd.models import MODELS
-from switokd.session.continuation import shorter_trials
+from switokd.session.extension import shorter_trials
 from switokd.session.trial_session import TrialResult, open_session, trial_folder
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking

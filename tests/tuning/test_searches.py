@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from switokd import names
-from switokd.spec.params import params_of
+from switokd.spec.tracked_params import params_of
 from tests.processes import await_
 from tests.tuning.workplace import Workplace, small_experiment
 

@@ -15,7 +15,7 @@ import yaml
 from mlflow.entities import Run, ViewType
 
 from switokd.spec.experiment import load_experiment
-from switokd.spec.params import params_of
+from switokd.spec.tracked_params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.training.timeline import window_size
 from tests.processes import await_
