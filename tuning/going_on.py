@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from os import _exit
 from pathlib import Path
 from typing import NoReturn
 
@@ -71,7 +72,7 @@ class LostRay:
         self._close()
         print(f"switokd: {message}", file=sys.stderr, flush=True)
         # Ray may hold the main thread for ever
-        os._exit(status)
+        _exit(status)
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, soft_wrap=True)

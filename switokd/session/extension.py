@@ -18,8 +18,10 @@ from switokd.provenance import library_versions
 from switokd.session.state import TrialState
 from switokd.spec.tracked_params import EPOCHS, all_but_length, params_of
 from switokd.spec.trial import TrialSpec
+from switokd.training.build import open_data
 from switokd.training.optimizers import build_optimizer, build_schedule
 from switokd.training.trainer import Trainer
+from switokd.validation import DataError
 
 
 def shorter_trials(
@@ -55,6 +57,21 @@ def incompatibility(state: TrialState | None, longer: TrialSpec) -> str | None:
         return "it was trained with other versions of Python or its libraries"
     shorter = TrialSpec.model_validate_json(state.in_force)
     return first_difference(shorter, longer, state.trainer["epoch"])
+
+
+def changed_data(shorter: TrialState | None, longer: TrialSpec) -> str | None:
+    """Why a checkpoint's batches are not those of a trial's data as it is now; None where it fits.
+
+    Raises DataError where there is no data.
+    """
+    if shorter is None:
+        return None
+    with open_data(longer) as data:
+        try:
+            data.load_state_dict(shorter.trainer["data"])
+        except DataError as error:
+            return f"the data has changed since: {error}"
+    return None
 
 
 def first_difference(shorter: TrialSpec, longer: TrialSpec, epochs: int) -> str | None:

@@ -23,7 +23,7 @@ from switokd.files.lock import FileLock
 from switokd.provenance import library_versions
 from switokd.session import results
 from switokd.session.checkpoint import CheckpointFolder
-from switokd.session.extension import carried_on, incompatibility
+from switokd.session.extension import carried_on, changed_data, incompatibility
 from switokd.session.memory import PeakMemory
 from switokd.session.population import take_over
 from switokd.session.state import TrialState, latest_state
@@ -32,10 +32,10 @@ from switokd.tracking import points as metrics
 from switokd.tracking import tracker as tracking
 from switokd.tracking.outbox import Outbox
 from switokd.tracking.tracker import TrialTracker
-from switokd.training.build import build_trainer, choose_device, open_data
+from switokd.training.build import build_trainer, choose_device
 from switokd.training.timeline import DivergedError
 from switokd.training.trainer import EpochReport, Trainer
-from switokd.validation import DataError, SpecError
+from switokd.validation import SpecError
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def _end_run(
     if interrupted and not isinstance(error, DivergedError):
         tracker.end("KILLED")
     elif error is not None:
-        tracker.end("FAILED", failure_reason(error), files=files)
+        tracker.end("FAILED", failure_reason(error), files)
 
 
 class TrialSession:
@@ -148,7 +148,7 @@ class TrialSession:
         torch.set_num_threads(begun.threads)
         device = choose_device(trial.resources.gpus)
         if tracker is not None:
-            tracker.begin(str(device), begun.threads, begun.continued_from, anew=resumed is None)
+            tracker.begin(str(device), begun.threads, begun.continued_from, resumed is None)
         in_force = TrialSpec.model_validate_json(begun.in_force) if begun.changes else trial
         self._memory = PeakMemory(device, begun.peak_memory)
         self.trainer: Trainer = build_trainer(in_force, device)
@@ -371,21 +371,6 @@ class TrialSession:
             except DivergedError as found_late:
                 return found_late
         return None
-
-
-def changed_data(shorter: TrialState | None, longer: TrialSpec) -> str | None:
-    """Why a checkpoint's batches are not those of a trial's data as it is now; None where it fits.
-
-    Raises DataError where there is no data.
-    """
-    if shorter is None:
-        return None
-    with open_data(longer) as data:
-        try:
-            data.load_state_dict(shorter.trainer["data"])
-        except DataError as error:
-            return f"the data has changed since: {error}"
-    return None
 
 
 def failure_reason(error: BaseException) -> str:

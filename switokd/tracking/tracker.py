@@ -234,8 +234,8 @@ class TrialTracker:
         self,
         status: str,
         failure: str | None = None,
-        patience_seconds: float = 10.0,
         files: Sequence[tuple[Path, str | None]] = (),
+        patience_seconds: float = 10.0,
     ) -> None:
         """Mark the run FAILED (with the reason) or KILLED; gives up quietly on a dead store.
 

@@ -7,14 +7,16 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from switokd.spec.experiment import load_experiment
 from switokd.spec.trial import TrialSpec
+from tests.processes import await_
 from tests.tuning.test_survival import assert_as_if_undisturbed
-from tests.tuning.workplace import Workplace, await_, small_experiment
+from tests.tuning.workplace import Workplace, small_experiment
 from tuning.workers.ray_environment import prepare
 
 # each starts Ray anew, which takes its time on a busy machine
@@ -53,7 +55,7 @@ def kill_in_training(
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workplace:
+def place(tmp_path: Path) -> Iterator[Workplace]:
     place = Workplace(tmp_path)
     content = small_experiment(
         name="lost",
@@ -62,7 +64,8 @@ def place(tmp_path: Path) -> Workplace:
         resources={"checkpoint_seconds": 0.2},
     )
     place.write(content)
-    return place
+    yield place
+    place.close()
 
 
 @pytest.fixture
