@@ -77,15 +77,16 @@ def _track_result(name: str, file: Path, overrides: list[str], frame: Any) -> No
     from switokd.tracking.tracker import log_result
 
     changed = "".join(f"# with {override}\n" for override in overrides)
-    files = {
-        names.EXPERIMENT_FILE: changed + file.read_text(encoding="utf-8-sig"),
-        names.COMPARISON_FILE: comparison_csv(frame),
-    }
     try:
+        files = {
+            names.EXPERIMENT_FILE: changed + file.read_text(encoding="utf-8-sig"),
+            names.COMPARISON_FILE: comparison_csv(frame),
+        }
         tracked = find_experiment(name)
         if tracked is not None:
             log_result(tracked, name, finding(frame), files)
-    except TrackingError as error:
+    except (TrackingError, OSError) as error:
+        # hours of training have ended well; the file may have moved meanwhile
         console.print(f"the result is not tracked: {error}", soft_wrap=True)
 
 

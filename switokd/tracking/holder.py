@@ -69,14 +69,14 @@ class Holder:
         if not self._thread.is_alive():
             self._thread.start()
 
-    def confirm(self) -> None:
-        """Raises HeldError where another has become the holder since."""
-        if self._held is not None:
-            run = self._held.sweep_run(self._experiment)
-            other = None if run is None else self._other(run)
-            if other is not None:
-                self.displaced = True
-                raise self._refused(other)
+    def confirm(self) -> Run | None:
+        """The sweep's run; raises HeldError where another has become its holder since."""
+        run = self._held.sweep_run(self._experiment) if self._held else None
+        other = None if run is None else self._other(run)
+        if other is not None:
+            self.displaced = True
+            raise self._refused(other)
+        return run
 
     def _refused(self, other: dict[str, Any]) -> HeldError:
         return HeldError(
@@ -110,8 +110,7 @@ class Holder:
     def _beat_forever(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
             try:
-                self.confirm()
-                run = self._held.sweep_run(self._experiment) if self._held else None
+                run = self.confirm()
                 if run is not None and self._held is not None:
                     self._beat(self._held.uri, run.info.run_id)
             except HeldError:
