@@ -117,6 +117,15 @@ class Method(ABC):
         """How many augmented views of each batch the networks take, in their order."""
         return 1
 
+    @property
+    def recordable(self) -> bool:
+        """Whether CUDA graphs may record a step once and repeat it (`engine: graphed`).
+
+        So it may where a step queues the same operations every time, on tensors that stay where
+        they are: nothing is decided on the host, and what the method carries is changed in place.
+        """
+        return False
+
     def refresh(self, predictions: Predictions) -> None:
         """Learn from held-out predictions, before each epoch; only where settings ask for it."""
         raise NotImplementedError(f"{type(self).__name__} learns nothing from held-out data")

@@ -12,6 +12,8 @@ from switokd.methods.losses import Predictions
 class DML(Method):
     """CE(z_i, y) + tau^2 / (N - 1) sum over peers j of KL(p_j || p_i), peers detached."""
 
+    recordable = True
+
     def step(self, predictions: Predictions) -> CohortStep:
         losses = {}
         for network in self.networks:

@@ -7,13 +7,13 @@ CVPR 2020. The variants differ in how the ensemble's logits come from the networ
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from switokd.methods.base import CohortStep, Method
+from switokd.methods.base import CohortStep, Method, Surroundings
 from switokd.methods.losses import Predictions, kl_divergence
 from switokd.methods.settings import KDCLSettings
 
@@ -41,6 +41,16 @@ class KDCL(Method):
     def views(self) -> int:
         return len(self.networks) if self.settings.views == "own" else 1
 
+    @property
+    def recordable(self) -> bool:
+        """All but the search for more than two networks' shares, which ends where it converged."""
+        return self.settings.variant != "linear" or len(self.networks) <= 2
+
+    def attach(self, surroundings: Surroundings) -> Mapping[str, nn.Module]:
+        """No modules; the shares go where the logits are."""
+        self.shares = self.shares.to(surroundings.device)
+        return {}
+
     def step(self, predictions: Predictions) -> CohortStep:
         with torch.no_grad():
             logits = torch.stack([predictions.logits[name] for name in self.networks])
@@ -59,15 +69,14 @@ class KDCL(Method):
 
     def refresh(self, predictions: Predictions) -> None:
         """Take the `general` variant's shares from the networks' errors on held-out data."""
-        self.shares = error_shares(
-            torch.stack([predictions.logits[name] for name in self.networks]), predictions.targets
-        ).cpu()
+        logits = torch.stack([predictions.logits[name] for name in self.networks])
+        self.shares.copy_(error_shares(logits, predictions.targets))
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"shares": self.shares}
+        return {"shares": self.shares.to("cpu", copy=True)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.shares = state["shares"]
+        self.shares.copy_(state["shares"])
 
 
 def combine(logits: Tensor, shares: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ class SwitOKD(Method):
 
     settings: SwitOKDSettings
 
+    recordable = True
+
     def step(self, predictions: Predictions) -> CohortStep:
         links = {
             (teacher, student): predictions.link(

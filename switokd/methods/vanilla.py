@@ -9,5 +9,7 @@ from switokd.methods.losses import Predictions
 class Vanilla(Method):
     """CE(z_i, y) for each network."""
 
+    recordable = True
+
     def step(self, predictions: Predictions) -> CohortStep:
         return self._unswitched(predictions, dict(predictions.cross_entropies))

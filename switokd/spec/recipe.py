@@ -32,6 +32,14 @@ SCHEDULES = Registry(
     },
 )
 MILESTONE_SCHEDULE = "step"
+ENGINES = Registry(
+    "engine",
+    {
+        "eager": "switokd.training.engines:EagerEngine",
+        "compiled": "switokd.training.engines:CompiledEngine",
+        "graphed": "switokd.training.graphed:GraphedEngine",
+    },
+)
 
 
 class Optimization(Frozen):
@@ -64,7 +72,7 @@ class Recipe(Frozen):
     warmup_epochs: Annotated[Whole, Field(ge=0)] = 0
     holdout: Annotated[Finite, Field(ge=0, lt=1)] = 0.0
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
-    engine: Literal["eager", "compiled"] = "eager"
+    engine: Annotated[Text, AfterValidator(ENGINES.checked)] = "eager"
     deterministic: Annotated[bool, Strict()] = False
     image_size: Annotated[Whole, Field(ge=4, le=4096)] | None = None
     augmentation: Literal["default", "none", "crop", "crop_flip"] = "default"

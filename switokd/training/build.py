@@ -14,6 +14,7 @@ from switokd.methods import build_method
 from switokd.methods.base import Method, Surroundings
 from switokd.models import build_model, stage_of
 from switokd.models.initialization import initialize
+from switokd.spec.recipe import ENGINES
 from switokd.spec.trial import TrialSpec
 from switokd.training.maps import MapRecorder
 from switokd.training.optimizers import build_optimizer, build_schedule
@@ -56,6 +57,7 @@ def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
         patience=recipe.patience,
         maps=maps,
         attached=attached,
+        engine=ENGINES.load(recipe.engine),
     )
 
 
@@ -146,9 +148,7 @@ def build_networks(
             initialize(network, spec.init)
         seen[spec.model] += 1
         network.to(device, _weights_dtype(trial)).to(memory_format=torch.channels_last)
-        if trial.recipe.engine == "compiled":
-            # in place, so that state-dict keys stay; fixed shapes: there are two sizes of batch
-            network.compile(dynamic=False)
+        ENGINES.load(trial.recipe.engine).prepare(network)
         networks[name] = network
     return {name: networks[name] for name in trial.networks}
 

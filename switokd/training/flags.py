@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class FlagReader:
-    """Brings a step's pause flags to the host, overlapped with work queued after `send`."""
+    """Brings a step's pause flags to the host, overlapped with work queued after `mark`."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -19,17 +19,26 @@ class FlagReader:
 
     def send(self, flags: Mapping[str, Tensor]) -> None:
         """Start the transfer of 0-dimensional boolean flags."""
+        self.copy(flags)
+        self.mark()
+
+    def copy(self, flags: Mapping[str, Tensor]) -> None:
+        """Queue the transfer alone; a CUDA graph that holds it repeats it when it is replayed."""
         self._names = tuple(flags)
         if not flags:
             return
         stacked = torch.stack(list(flags.values()))
-        if self._arrived is None:
+        if not self._cuda:
             self._host = stacked
             return
         if len(self._host) != len(flags):
             self._host = torch.empty(len(flags), dtype=torch.bool, pin_memory=True)
         self._host.copy_(stacked, non_blocking=True)
-        self._arrived.record()
+
+    def mark(self) -> None:
+        """What `receive` waits for is what has been queued by now."""
+        if self._arrived is not None and self._names:
+            self._arrived.record()
 
     def receive(self) -> frozenset[str]:
         """The names of the flags that are set; waits for the transfer, not for later work."""

@@ -100,13 +100,28 @@ class Timeline:
 
         Raises DivergedError, at the latest one block late, where a loss was not finite.
         """
+        torch.stack(self._values(step), out=self._block[self._filled])
+        self._count(images)
+
+    def row(self, step: CohortStep) -> Tensor:
+        """What `record` notes of a step, on the device."""
+        return torch.stack(self._values(step))
+
+    def record_row(self, row: Tensor, images: int) -> None:
+        """As `record`, of a step whose row is there already."""
+        self._block[self._filled].copy_(row)
+        self._count(images)
+
+    def _values(self, step: CohortStep) -> list[Tensor]:
         dtype = self._block.dtype
         values = [value.to(dtype) for link in self.links for value in step.links[link]]
         for name in self.networks:
             # a network that only teaches has no loss to minimise
             loss = step.losses.get(name, step.cross_entropies[name])
             values += [loss.detach(), step.cross_entropies[name]]
-        torch.stack(values, out=self._block[self._filled])
+        return values
+
+    def _count(self, images: int) -> None:
         self._filled += 1
         self._batch_sizes.append(images)
         if self._filled == BLOCK_STEPS:

@@ -1,8 +1,7 @@
 """The training loop of a cohort: the only one there is.
 
-It receives built objects and knows no method, network or data set by name. The order of a step is
-what makes it fast: networks that never pause are updated first, while the flags of those that may
-pause travel to the host, so that nothing waits for a decision before the first backward pass.
+It receives built objects and knows no method, network or data set by name. What a step queues on
+the device, and in which order, is the engine's (`switokd.training.engines`).
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from switokd.methods.base import CohortStep, Link, Method
 from switokd.methods.losses import Predictions
+from switokd.training.engines import Cohort, EagerEngine
 from switokd.training.evaluation import Scores, agreement, predict, score
-from switokd.training.flags import FlagReader
 from switokd.training.maps import MapRecorder
 from switokd.training.timeline import DivergedError, Timeline
 
@@ -78,7 +77,7 @@ class Trainer:
     `patience`: training ends early after so many epochs in which no student's top-1 on the
     evaluation split got better; None trains all epochs. `maps` keeps what the method asks for
     inside the networks; `attached` are the method's own modules, by the network whose optimizer
-    has their parameters.
+    has their parameters. `engine` carries the steps out.
     """
 
     def __init__(
@@ -96,28 +95,30 @@ class Trainer:
         patience: int | None = None,
         maps: MapRecorder | None = None,
         attached: Mapping[str, nn.Module] | None = None,
+        engine: type[EagerEngine] = EagerEngine,
     ) -> None:
         self.networks = dict(networks)
-        self.method = method
         self.optimizers = dict(optimizers)
         self.schedulers = dict(schedulers)
         self.data = data
         self.epochs = epochs
         self.device = device
-        self.precision = precision
         self.evaluation_split = evaluation_split
         self.patience = patience
         self.attached = dict(attached or {})
-        self._maps = maps
         self._frozen = frozenset(n for n in self.networks if not method.demand(n).trained)
-        self.dtype = torch.float64 if precision == "fp64" else torch.float32
-        self.timeline = Timeline(method.networks, method.links, device, self.dtype)
+        self._cohort = Cohort(self.networks, method, self.optimizers, device, precision, maps)
+        self.timeline = Timeline(method.networks, method.links, device, self._cohort.dtype)
         self.best = {name: Best() for name in self.networks}
         self.train_seconds = 0.0
         self.epoch = 0
         self.step_in_epoch = 0
         self.epoch_seconds = 0.0
-        self._flags = FlagReader(device)
+        self._engine = engine(self._cohort, self.timeline)
+
+    @property
+    def method(self) -> Method:
+        return self._cohort.method
 
     @property
     def step(self) -> int:
@@ -188,44 +189,9 @@ class Trainer:
         """One step of the cohort on images (B, C, H, W), or one view per network, and labels (B,).
 
         All forward passes use the weights from before the step. A paused network has neither a
-        backward pass nor an optimizer step: zero gradients would still let momentum and weight
-        decay move it.
+        backward pass nor an optimizer step.
         """
-        logits = self._forward(images)
-        step = self.method(logits, targets, self._maps.take() if self._maps else None)
-        self._flags.send(step.pause_flags)
-        self.timeline.record(step, images=len(targets))
-        for name, loss in step.losses.items():
-            if name not in step.pause_flags:
-                self._update(name, loss)
-        paused = self._flags.receive()
-        for name in step.pause_flags:
-            if name not in paused:
-                self._update(name, step.losses[name])
-        return step
-
-    def _forward(self, images: Images) -> dict[str, Tensor]:
-        views = images if isinstance(images, tuple) else (images,)
-        views = tuple(self._prepare(view) for view in views)
-        logits = {}
-        with self._autocast():
-            for position, (name, network) in enumerate(self.networks.items()):
-                with torch.set_grad_enabled(name not in self._frozen):
-                    logits[name] = network(views[position % len(views)])
-        return logits
-
-    def _prepare(self, images: Tensor) -> Tensor:
-        return images.to(self.dtype).contiguous(memory_format=torch.channels_last)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=True
-        )
-
-    def _update(self, name: str, loss: Tensor) -> None:
-        self.optimizers[name].zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizers[name].step()
+        return self._engine.step(images if isinstance(images, tuple) else (images,), targets)
 
     def evaluate(self, split: str) -> tuple[dict[str, Scores], dict[Link, float]]:
         """Every network's scores on a split, and every link's agreement (0 to 1)."""
@@ -237,7 +203,8 @@ class Trainer:
         }
 
     def _predict(self, split: str) -> tuple[dict[str, Tensor], Tensor]:
-        return predict(self.networks, self.data.evaluation(split), self._autocast(), self.dtype)
+        cohort = self._cohort
+        return predict(self.networks, self.data.evaluation(split), cohort.autocast(), cohort.dtype)
 
     def _report(self, learning_rates: dict[str, float]) -> EpochReport:
         scores, agreements = self.evaluate(self.evaluation_split)
@@ -284,6 +251,7 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
+        self._engine.forget()
         self.epoch = state["epoch"]
         self.step_in_epoch = state["step_in_epoch"]
         self.train_seconds = state["train_seconds"]

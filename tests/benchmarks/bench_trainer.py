@@ -1,22 +1,26 @@
 """The cohort step against a typical research script and against the roof, in turn, medians.
 
-plain: `plain_loop`, data included. ours: the trainer with its pipeline, data included. roof:
-forward, backward and optimizer of the same networks on one fixed batch, in ours' engine, precision
-and layout, everything else removed. In the free runs plain and ours replay one sequence of modes.
-silent: ours without the timeline's record of every step. Recording costs far less than two runs
-differ by, so that it is timed by itself as well.
+plain: `plain_loop`, data included, its loader already running. ours: the trainer with its pipeline,
+data included. roof: forward, backward and optimizer of the same networks on one fixed batch, in
+ours' engine, precision and layout, everything else removed. In the free runs plain, ours and roof
+replay one sequence of modes. silent: ours without the timeline's record of every step. unwaited:
+ours without the wait for a step's flags, which the host knows in a free run. Recording costs far
+less than two runs differ by, so that it is timed by itself as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
+import json
 import platform
 import statistics
 import time
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +36,19 @@ from switokd.methods.losses import Predictions
 from switokd.methods.settings import SwitOKDSettings
 from switokd.methods.switokd import SwitOKD
 from switokd.models import build_model
-from switokd.spec.recipe import NetworkSpec
+from switokd.spec.recipe import ENGINES, NetworkSpec
+from switokd.training.graphed import GraphedEngine, Recorder
 from switokd.training.optimizers import build_optimizer
 from switokd.training.trainer import Trainer
 from tests.benchmarks import plain_loop
 
 BATCH = 128
 RECORDS = 1024
+# libraries choose their algorithms, the compiler compiles, graphs are recorded
+WARM_UP_STEPS = 8
 # the order in which a free run's teacher is in expert mode: 6 of 10 steps, irregular
 FREE_MODES = [True, False, True, True, False, True, False, True, True, False]
+MODES = {"learning": [False], "expert": [True], "free": FREE_MODES}
 
 
 @dataclass(frozen=True)
@@ -65,14 +73,32 @@ CASES = {
 }
 
 
+class CompiledAndGraphed(GraphedEngine):
+    """Graphs of what torch.compile made of the networks."""
+
+    prepare = staticmethod(ENGINES.load("compiled").prepare)
+
+
+BENCHED: dict[str, Any] = {
+    **{name: ENGINES.load(name) for name in ENGINES},
+    "compiled+graphed": CompiledAndGraphed,
+}
+
+
 class Replay(SwitOKD):
     """SwitOKD whose teacher pauses by a given sequence; all its quantities are still measured."""
 
-    modes: Iterator[bool]
+    def restart(self, modes: list[bool], device: torch.device) -> None:
+        """Begin the sequence; its place is on the device, so that graphs can record it."""
+        if not hasattr(self, "modes"):
+            self.modes = torch.tensor(modes, device=device)
+            self.place = torch.zeros(1, dtype=torch.long, device=device)
+        self.place.zero_()
 
     def step(self, predictions: Predictions) -> CohortStep:
         step = super().step(predictions)
-        flag = torch.tensor(next(self.modes), device=predictions.targets.device)
+        flag = self.modes.index_select(0, self.place)[0]
+        self.place.add_(1).remainder_(len(self.modes))
         return CohortStep(step.losses, step.cross_entropies, step.links, {"T1": flag})
 
 
@@ -95,21 +121,26 @@ class Batches:
             yield self.normalize(crop_flip(raw, draws.at(place))), self.labels[order[place]]
 
 
-def build_ours(case: Case, mode: str, precision: str, engine: str, device: torch.device) -> Trainer:
-    """The product's trainer, its teacher's mode forced or replayed."""
-    threshold = {"learning": 2.0, "expert": 0.0}.get(mode, "adaptive")
-    settings = SwitOKDSettings(threshold=threshold, require_better_teacher=mode == "free")
-    method = (Replay if mode == "free" else SwitOKD)(1, len(case.networks) - 1, 1.0, settings)
-    if isinstance(method, Replay):
-        method.modes = itertools.cycle(FREE_MODES)
+@dataclass(frozen=True)
+class Variant:
+    """One way to run ours."""
+
+    precision: str
+    engine: str
+
+
+def build_ours(case: Case, mode: str, variant: Variant, device: torch.device) -> Trainer:
+    """The product's trainer, its teacher's modes replayed."""
+    method = Replay(1, len(case.networks) - 1, 1.0, SwitOKDSettings())
+    method.restart(MODES[mode], device)
     torch.manual_seed(0)
     names = ["T1", *(f"S{n}" for n in range(1, len(case.networks)))]
+    engine = BENCHED[variant.engine]
     networks, optimizers = {}, {}
     for name, (model, rate) in zip(names, case.networks, strict=True):
         network = build_model(model, case.classes)
         networks[name] = network.to(device).to(memory_format=torch.channels_last).train()
-        if engine == "compiled":
-            network.compile(dynamic=False)
+        engine.prepare(network)
         spec = NetworkSpec(model=model, learning_rate=rate)
         optimizers[name] = build_optimizer([network], spec)
     no_data: Any = None
@@ -121,7 +152,8 @@ def build_ours(case: Case, mode: str, precision: str, engine: str, device: torch
         data=no_data,
         epochs=1,
         device=device,
-        precision=precision,
+        precision=variant.precision,
+        engine=engine,
     )
 
 
@@ -132,29 +164,75 @@ def build_plain(case: Case, device: torch.device) -> plain_loop.PlainCohort:
     return plain_loop.PlainCohort(networks[0], networks[1:], rates, case.classes, device)
 
 
-def run_ours(trainer: Trainer, batches: Batches) -> int:
-    count = 0
-    for images, targets in batches.epoch():
-        trainer.train_step(images, targets)
-        count += len(targets)
-    trainer.timeline.flush()
-    return count
+class Ours:
+    """The trainer and its batches."""
+
+    def __init__(
+        self, case: Case, mode: str, variant: Variant, batches: Batches, kind: str = "ours"
+    ) -> None:
+        self.modes = MODES[mode]
+        self.batches = batches
+        self.trainer = build_ours(case, mode, variant, batches.device)
+        if kind == "silent":
+            keep_nothing(self.trainer)
+        if kind == "unwaited":
+            self.trainer._engine.flags.receive = self._known  # type: ignore[method-assign]
+        started = time.perf_counter()
+        self.run(WARM_UP_STEPS)
+        self.warm_up_seconds = time.perf_counter() - started
+
+    def _known(self) -> frozenset[str]:
+        return frozenset({"T1"} if next(self.coming) else ())
+
+    def run(self, steps: int | None = None) -> int:
+        """An epoch, or its first steps; the number of images."""
+        self.trainer.method.restart(self.modes, self.batches.device)
+        self.coming = itertools.cycle(self.modes)
+        count = 0
+        for images, targets in itertools.islice(self.batches.epoch(), steps):
+            self.trainer.train_step(images, targets)
+            count += len(targets)
+        self.trainer.timeline.flush()
+        return count
 
 
-def run_roof(trainer: Trainer, images: Tensor, targets: Tensor, mode: str, steps: int) -> int:
+class Roof:
     """Forward, cross-entropy, backward and step of every network that is not paused."""
-    modes = {"learning": itertools.repeat(False), "expert": itertools.repeat(True)}
-    paused = modes.get(mode, itertools.cycle(FREE_MODES))
-    for _, expert in zip(range(steps), paused, strict=False):
-        with trainer._autocast():
-            logits = {name: network(images) for name, network in trainer.networks.items()}
+
+    def __init__(
+        self, case: Case, mode: str, variant: Variant, batches: Batches, steps: int
+    ) -> None:
+        self.trainer = build_ours(case, mode, variant, batches.device)
+        images, self.targets = next(batches.epoch())
+        self.images = images.contiguous(memory_format=torch.channels_last)
+        self.modes, self.steps = MODES[mode], steps
+        self.work: dict[bool, Callable[[], None]] = {
+            expert: lambda expert=expert: self._step(expert) for expert in set(self.modes)
+        }
+        stream = None
+        if issubclass(BENCHED[variant.engine], GraphedEngine) and batches.device.type == "cuda":
+            stream = torch.cuda.Stream(batches.device)
+        with nullcontext() if stream is None else torch.cuda.stream(stream):
+            for work in [*self.work.values()] * 3:
+                work()
+        if stream is not None:
+            self.work = {e: Recorder(stream).record([work]) for e, work in self.work.items()}
+
+    def _step(self, expert: bool) -> None:
+        trainer = self.trainer
+        with trainer._cohort.autocast():
+            logits = {name: network(self.images) for name, network in trainer.networks.items()}
         for name in reversed(list(logits)):
             if name != "T1" or not expert:
-                loss = torch.nn.functional.cross_entropy(logits[name].float(), targets)
+                loss = torch.nn.functional.cross_entropy(logits[name].float(), self.targets)
                 trainer.optimizers[name].zero_grad(set_to_none=True)
                 loss.backward()
                 trainer.optimizers[name].step()
-    return steps * len(targets)
+
+    def run(self) -> int:
+        for _, expert in zip(range(self.steps), itertools.cycle(self.modes), strict=False):
+            self.work[expert]()
+        return self.steps * len(self.targets)
 
 
 def rate(action: Callable[[], int], device: torch.device) -> float:
@@ -168,15 +246,10 @@ def rate(action: Callable[[], int], device: torch.device) -> float:
     return images / (time.perf_counter() - started)
 
 
-def replaying(trainer: Trainer) -> Trainer:
-    """The trainer, its free modes from their beginning: every run has the same ones."""
-    if isinstance(trainer.method, Replay):
-        trainer.method.modes = itertools.cycle(FREE_MODES)
-    return trainer
-
-
-def record_seconds(trainer: Trainer, images: Tensor, targets: Tensor) -> float:
+def record_seconds(ours: Ours) -> float:
     """What recording one step costs, the transfer of whole blocks to the host included."""
+    trainer = ours.trainer
+    images, targets = next(ours.batches.epoch())
     step = trainer.train_step(images, targets)
     trainer.timeline.flush()
     started = time.perf_counter()
@@ -186,59 +259,108 @@ def record_seconds(trainer: Trainer, images: Tensor, targets: Tensor) -> float:
     return (time.perf_counter() - started) / RECORDS
 
 
-def silence(trainer: Trainer) -> Trainer:
-    """The same trainer, which keeps nothing of a step."""
-    trainer.timeline.record = types.MethodType(lambda *_, **__: None, trainer.timeline)
-    return trainer
+def keep_nothing(trainer: Trainer) -> None:
+    """From now on the trainer records no step."""
+    for name in ("record", "row", "record_row"):
+        setattr(trainer.timeline, name, types.MethodType(lambda *_, **__: None, trainer.timeline))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Images per second, medians of runs in turn, and what follows from neighbouring runs.
+
+    Ratios in percent are of time: what recording adds by difference and by itself, and what the
+    wait for the flags adds. Warm-ups are the first steps of a first and of a second trial: it
+    finds what the first one compiled.
+    """
+
+    cohort: str
+    mode: str
+    precision: str
+    engine: str
+    plain: float
+    ours: float
+    roof: float
+    ours_to_plain: float
+    ours_to_roof: float
+    recording_percent_by_difference: float
+    recording_percent_alone: float
+    waiting_percent: float
+    first_warm_up_seconds: float
+    second_warm_up_seconds: float
 
 
 def measure(
     case: Case,
     mode: str,
-    precision: str,
-    engine: str,
+    variants: list[Variant],
     steps: int,
     repeats: int,
+    workers: int,
     device: torch.device,
-) -> dict[str, float]:
-    """Median images/s of plain, ours, silent and roof, run in turn `repeats` times."""
+) -> list[Figures]:
+    """One mode of one cohort: plain and all variants in turn, `repeats` times."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (steps * BATCH, 32, 32, 3), dtype=np.uint8)
     labels = random.integers(0, case.classes, steps * BATCH)
-    plain = build_plain(case, device)
-    ours, silent, roof = (build_ours(case, mode, precision, engine, device) for _ in range(3))
-    silence(silent)
     batches = Batches(images, labels, device)
-    fixed, targets = next(batches.epoch())
-    fixed = fixed.contiguous(memory_format=torch.channels_last)
-    workers = plain_loop.loader(images, labels, BATCH, 2, device.type == "cuda")
+    plain = build_plain(case, device)
+    loader = plain_loop.endless(images, labels, BATCH, workers, device.type == "cuda")
     modes = FREE_MODES if mode == "free" else None
-    actions: dict[str, Callable[[], int]] = {
-        "plain": lambda: plain.train(iter(workers), mode, modes),
-        "ours": lambda: run_ours(replaying(ours), batches),
-        "silent": lambda: run_ours(replaying(silent), batches),
-        "roof": lambda: run_roof(roof, fixed, targets, mode, steps),
+    plain.train(itertools.islice(loader, WARM_UP_STEPS), mode, modes)
+    built: dict[Variant, dict[str, Ours | Roof]] = {
+        variant: {
+            "ours": Ours(case, mode, variant, batches),
+            "silent": Ours(case, mode, variant, batches, "silent"),
+            "unwaited": Ours(case, mode, variant, batches, "unwaited"),
+            "roof": Roof(case, mode, variant, batches, steps),
+        }
+        for variant in variants
     }
-    # warm-up: library initialisation, the allocator, cuDNN's choice of algorithms, compilation
-    warm_ups = []
-    for trainer in (ours, silent):
-        started = time.perf_counter()
-        run_ours(trainer, batches)
-        warm_ups.append(time.perf_counter() - started)
-    run_roof(roof, fixed, targets, mode, min(steps, 2))
-    plain.train(itertools.islice(iter(workers), 1), mode, modes)
-    rates: dict[str, list[float]] = {name: [] for name in actions}
+    plain_rates: list[float] = []
+    rates: dict[Variant, dict[str, list[float]]] = {
+        variant: {kind: [] for kind in kinds} for variant, kinds in built.items()
+    }
     for _ in range(repeats):
-        for name, action in actions.items():
-            rates[name].append(rate(action, device))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    # of a pair of neighbouring runs, so that the machine's other work cancels out
-    on_off = statistics.median(
-        s / o - 1 for s, o in zip(rates["silent"], rates["ours"], strict=True)
+        script = functools.partial(plain.train, itertools.islice(loader, steps), mode, modes)
+        plain_rates.append(rate(script, device))
+        for variant, kinds in built.items():
+            for kind, run in kinds.items():
+                rates[variant][kind].append(rate(run.run, device))
+    return [
+        _figures(case, mode, variant, plain_rates, rates[variant], built[variant])
+        for variant in variants
+    ]
+
+
+def _figures(
+    case: Case,
+    mode: str,
+    variant: Variant,
+    plain: list[float],
+    rates: dict[str, list[float]],
+    built: dict[str, Any],
+) -> Figures:
+    def ratio(first: list[float], second: list[float]) -> float:
+        # of neighbouring runs, so that the machine's other work cancels out
+        return statistics.median(a / b for a, b in zip(first, second, strict=True))
+
+    ours = statistics.median(rates["ours"])
+    return Figures(
+        cohort=case.name,
+        mode=mode,
+        **asdict(variant),
+        plain=statistics.median(plain),
+        ours=ours,
+        roof=statistics.median(rates["roof"]),
+        ours_to_plain=ratio(rates["ours"], plain),
+        ours_to_roof=ratio(rates["ours"], rates["roof"]),
+        recording_percent_by_difference=100 * (ratio(rates["silent"], rates["ours"]) - 1),
+        recording_percent_alone=100 * record_seconds(built["ours"]) * ours / BATCH,
+        waiting_percent=100 * (ratio(rates["unwaited"], rates["ours"]) - 1),
+        first_warm_up_seconds=built["ours"].warm_up_seconds,
+        second_warm_up_seconds=built["silent"].warm_up_seconds,
     )
-    alone = record_seconds(ours, fixed, targets) * medians["ours"] / BATCH
-    # the second trial of a process finds what the first one compiled
-    return medians | {"first": warm_ups[0], "second": warm_ups[1], "on_off": on_off, "alone": alone}
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -247,50 +369,63 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "cuda" or (cpu.exists() and "bf16" in cpu.read_text(encoding="utf-8"))
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> list[Figures]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=CASES, help="default all; on a CPU the first")
-    parser.add_argument("--modes", nargs="+", default=["learning", "expert", "free"])
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"])
-    parser.add_argument("--engines", nargs="+", default=["eager", "compiled"])
-    parser.add_argument("--steps", type=int, default=5, help="training steps per measurement")
+    parser.add_argument("--engines", nargs="+", choices=BENCHED, help="default eager and graphed")
+    parser.add_argument("--steps", type=int, help="of a measurement; default 200, on a CPU 5")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2, help="of the plain script's loader")
     parser.add_argument("--threads", type=int, default=2, help="torch threads on the CPU")
+    parser.add_argument("--json", type=Path, help="write every figure there as well")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.benchmark = True
+    on_gpu = device.type == "cuda"
     # the wide teachers of the other two take hours on a CPU
-    cases = options.cases or (list(CASES) if device.type == "cuda" else ["cifar100"])
+    cases = options.cases or (list(CASES) if on_gpu else ["cifar100"])
     precisions = options.precisions or (["fp32", "bf16"] if has_bf16(device) else ["fp32"])
-    where = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
-    console = Console(width=150)
+    engines = options.engines or (["eager", "graphed"] if on_gpu else ["eager", "compiled"])
+    steps = options.steps or (200 if on_gpu else 5)
+    where = torch.cuda.get_device_name() if on_gpu else platform.processor()
+    console = Console(width=170)
     console.print(
         f"torch {torch.__version__}, {device.type} {where or platform.machine()}, "
-        f"{options.threads} threads, batch {BATCH}, {options.steps} steps, "
-        f"median of {options.repeats}"
+        f"{options.threads} threads, batch {BATCH}, {steps} steps, median of {options.repeats}; "
+        f"fp32 convolutions in TF32: {on_gpu and torch.backends.cudnn.allow_tf32}"
     )
-    headings = ("cohort", "mode", "precision", "engine", "plain", "ours", "roof")
-    ratios = ("ours/plain", "ours/roof", "on/off %", "recording %", "1st, 2nd warm-up s")
-    table = Table(*headings, *ratios, title="images/s, data included (roof: without)", box=None)
-    for case, precision, engine, mode in itertools.product(
-        cases, precisions, options.engines, options.modes
-    ):
-        result = measure(
-            CASES[case], mode, precision, engine, options.steps, options.repeats, device
+    variants = [Variant(*each) for each in itertools.product(precisions, engines)]
+    results: list[Figures] = []
+    for case, mode in itertools.product(cases, options.modes):
+        found = measure(
+            CASES[case], mode, variants, steps, options.repeats, options.workers, device
         )
+        results += found
+        console.print(_table(found))
+        if options.json:
+            text = json.dumps([asdict(figures) for figures in results], indent=1)
+            options.json.write_text(text, encoding="utf-8")
+    return results
+
+
+def _table(results: list[Figures]) -> Table:
+    headings = ("cohort", "mode", "precision", "engine", "plain", "ours", "roof", "ours/plain")
+    more = ("ours/roof", "record on/off %", "alone %", "waiting %", "warm-ups s")
+    table = Table(*headings, *more, title="images/s, data included (roof: without)", box=None)
+    for row in results:
         table.add_row(
-            CASES[case].name,
-            mode,
-            precision,
-            engine,
-            *(f"{result[name]:.0f}" for name in ("plain", "ours", "roof")),
-            f"{result['ours'] / result['plain']:.2f}",
-            f"{result['ours'] / result['roof']:.2f}",
-            f"{100 * result['on_off']:.1f}",
-            f"{100 * result['alone']:.3f}",
-            f"{result['first']:.0f}, {result['second']:.0f}",
+            *(row.cohort, row.mode, row.precision, row.engine),
+            *(f"{rate:.0f}" for rate in (row.plain, row.ours, row.roof)),
+            *(f"{ratio:.2f}" for ratio in (row.ours_to_plain, row.ours_to_roof)),
+            f"{row.recording_percent_by_difference:.1f}",
+            f"{row.recording_percent_alone:.3f}",
+            f"{row.waiting_percent:.1f}",
+            f"{row.first_warm_up_seconds:.0f}, {row.second_warm_up_seconds:.0f}",
         )
-    console.print(table)
+    return table
 
 
 if __name__ == "__main__":

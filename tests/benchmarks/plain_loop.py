@@ -42,17 +42,20 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.images[index])), int(self.labels[index])
 
 
-def loader(
+def endless(
     images: np.ndarray, labels: np.ndarray, batch_size: int, workers: int, pin: bool
-) -> DataLoader[tuple[Tensor, int]]:
-    """The loader of such a script: shuffled, with worker processes."""
-    return DataLoader(
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of such a script, epoch after epoch, from worker processes that stay."""
+    loader = DataLoader(
         Pictures(images, labels),
         batch_size=batch_size,
         shuffle=True,
         num_workers=workers,
         pin_memory=pin,
+        persistent_workers=True,
     )
+    while True:
+        yield from loader
 
 
 class PlainCohort:

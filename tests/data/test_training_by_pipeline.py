@@ -13,7 +13,7 @@ from PIL import Image
 from switokd.data.packed.lmdb_pack import pack
 from switokd.models import MODELS
 from tests.compatibility.tiny_networks import TINY_NETWORKS
-from tests.session.test_resumed_trials import assert_resumes, train, trial
+from tests.session.killed_trials import assert_resumes, train, trial
 
 ClassFolder = Callable[..., Path]
 

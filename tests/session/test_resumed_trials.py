@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +11,9 @@ import torch
 
 from switokd.methods import METHODS, SETTINGS
 from switokd.models import MODELS
-from switokd.session.trial_session import TrialResult, open_session
-from switokd.spec.experiment import Experiment
 from switokd.spec.recipe import OPTIMIZERS, SCHEDULES
-from switokd.spec.trial import TrialSpec
 from tests.compatibility.tiny_networks import TINY_NETWORKS
-from tests.session.test_session import assert_equal_results
-
-# so many steps into the second epoch
-KILLED_AT_STEP = 2
-TEACHER, STUDENT = "tiny_wide", "tiny"
-
-
-def trial(**changes: Any) -> TrialSpec:
-    """Tiny networks on some digits, three epochs of six steps."""
-    recipe = {"epochs": 3, "batch_size": 100, "image_size": 8, "learning_rate": 0.05}
-    recipe["train_images"] = 600
-    content = {
-        "name": "resumed",
-        "dataset": "digits",
-        "cohorts": [{"teachers": [TEACHER], "students": [STUDENT]}],
-        "methods": ["switokd"],
-        "recipe": recipe | changes.pop("recipe", {}),
-        **changes,
-    }
-    return Experiment.model_validate(content).trials[0]
+from tests.session.killed_trials import STUDENT, TEACHER, assert_resumes, trial
 
 
 def cohort(teachers: int, students: int, **settings: Any) -> list[dict[str, Any]]:
@@ -84,6 +61,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "patience at its end": {"recipe": {"holdout": 0.2, "patience": 1, "learning_rate": 1e-9}},
 }
 COMPILED = {"recipe": {"engine": "compiled"}}
+GRAPHED: dict[str, Any] = {"recipe": {"engine": "graphed", "milestones": [2]}}
 
 
 @pytest.fixture(autouse=True)
@@ -94,46 +72,15 @@ def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
 
 
-class KilledError(BaseException):
-    """Ends a session as nothing that it could answer."""
-
-
-def train(spec: TrialSpec, runs: Path) -> TrialResult:
-    with open_session(spec, runs=runs, threads=1) as session:
-        for _ in session.epochs():
-            pass
-        return session.finish()
-
-
-def killed(spec: TrialSpec, runs: Path) -> None:
-    with suppress(KilledError), open_session(spec, runs=runs, threads=1) as session:
-        trainer = session.trainer
-        while (trainer.epoch, trainer.step_in_epoch) != (1, KILLED_AT_STEP):
-            session.advance(0.0)
-        session.checkpoint()
-        # lost with the process, and trained again
-        session.advance(0.0)
-        raise KilledError
-    # what a new process would not have
-    torch.manual_seed(77)
-
-
-def assert_resumes(spec: TrialSpec, folder: Path) -> None:
-    whole = train(spec, folder / "whole")
-    killed(spec, folder / "resumed")
-    with open_session(spec, runs=folder / "resumed", threads=1) as session:
-        trainer = session.trainer
-        assert (trainer.epoch, trainer.step_in_epoch) == (1, KILLED_AT_STEP)
-        for _ in session.epochs():
-            pass
-        resumed = session.finish()
-    assert_equal_results(resumed, whole)
-    assert (resumed.folder / "timeline.parquet").exists() == bool(spec.links)
-
-
 @pytest.mark.parametrize("kind", TRIALS)
 def test_a_killed_trial_goes_on_to_the_same_end(kind: str, tmp_path: Path) -> None:
     assert_resumes(trial(**TRIALS[kind]), tmp_path)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_killed_graphed_trial_likewise(optimizer: str, tmp_path: Path) -> None:
+    recipe = GRAPHED["recipe"] | {"optimizer": optimizer}
+    assert_resumes(trial(cohorts=cohort(2, 1), recipe=recipe), tmp_path)
 
 
 @pytest.mark.slow

@@ -17,7 +17,6 @@ import torch
 from mlflow import MlflowClient
 
 from switokd.files.lock import HeldError
-from switokd.session.checkpoint import CheckpointFolder
 from switokd.session.trial_session import TrialResult, TrialSession, open_session
 from switokd.spec.experiment import Experiment
 from switokd.spec.trial import TrialSpec
@@ -26,6 +25,7 @@ from switokd.tracking.tracker import TrialTracker
 from switokd.training.timeline import DivergedError
 from switokd.validation import DataError
 from tests.processes import next_line
+from tests.session.killed_trials import assert_equal_results
 from tests.session.test_checkpoint import files_limited_to
 from tests.shared_folder import put_empty_store
 
@@ -55,34 +55,10 @@ def finish(opened: AbstractContextManager[TrialSession], begins_at: int = 0) -> 
         return session.finish()
 
 
-def points(folder: Path) -> dict[tuple[str, int], float]:
-    """What waits in the last checkpoint of a trial that is not tracked; fails on a double."""
-    state = CheckpointFolder(folder / "checkpoints").latest()
-    assert state is not None
-    found = {(name, step): value for name, value, step, _ in state["outbox"]}
-    assert len(found) == len(state["outbox"])
-    timed = ("images_per_second", "train_seconds", "peak_memory_mib")
-    return {key: value for key, value in found.items() if key[0] not in timed}
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
     torch.set_num_threads(1)
     return finish(open_session(trial(), runs=tmp_path_factory.mktemp("whole"), threads=1))
-
-
-def assert_equal_results(result: TrialResult, undisturbed: TrialResult) -> None:
-    for name, network in undisturbed.networks.items():
-        other = result.networks[name].state_dict()
-        for key, tensor in network.state_dict().items():
-            assert torch.equal(tensor, other[key]), (name, key)
-    files = [r.folder / "timeline.parquet" for r in (result, undisturbed)]
-    assert files[0].exists() == files[1].exists()
-    if files[0].exists():
-        pd.testing.assert_frame_equal(*map(pd.read_parquet, files))
-    assert points(result.folder) == points(undisturbed.folder)
-    for name, value in undisturbed.metrics.items():
-        assert name in ("train_seconds", "peak_memory_mib") or result.metrics[name] == value
 
 
 def test_stopped_in_mid_epoch_it_goes_on_as_if_nothing_had_happened(

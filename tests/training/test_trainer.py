@@ -36,7 +36,7 @@ def warmed_up(teachers: int, students: int, precision: str = "fp64", **settings:
     )
     for step in range(3):
         trainer.train_step(*one_batch(step))
-    trainer.method = build_method("switokd", teachers=teachers, students=students, **settings)
+    trainer.method.settings = build_method("switokd", **settings).settings
     return trainer
 
 
