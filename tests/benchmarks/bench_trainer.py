@@ -14,6 +14,7 @@ import argparse
 import functools
 import itertools
 import json
+import math
 import platform
 import statistics
 import time
@@ -48,6 +49,7 @@ RECORDS = 1024
 WARM_UP_STEPS = 8
 # the order in which a free run's teacher is in expert mode: 6 of 10 steps, irregular
 FREE_MODES = [True, False, True, True, False, True, False, True, True, False]
+KINDS = ("ours", "silent", "unwaited")
 MODES = {"learning": [False], "expert": [True], "free": FREE_MODES}
 
 
@@ -270,7 +272,7 @@ class Figures:
     """Images per second, medians of runs in turn, and what follows from neighbouring runs.
 
     Ratios in percent are of time: what recording adds by difference and by itself, and what the
-    wait for the flags adds. Warm-ups are the first steps of a first and of a second trial: it
+    wait for the flags adds. Warm-ups are the first steps of the first and of the last trial: it
     finds what the first one compiled.
     """
 
@@ -287,7 +289,7 @@ class Figures:
     recording_percent_alone: float
     waiting_percent: float
     first_warm_up_seconds: float
-    second_warm_up_seconds: float
+    last_warm_up_seconds: float
 
 
 def measure(
@@ -297,6 +299,7 @@ def measure(
     steps: int,
     repeats: int,
     workers: int,
+    kinds: list[str],
     device: torch.device,
 ) -> list[Figures]:
     """One mode of one cohort: plain and all variants in turn, `repeats` times."""
@@ -308,24 +311,20 @@ def measure(
     loader = plain_loop.endless(images, labels, BATCH, workers, device.type == "cuda")
     modes = FREE_MODES if mode == "free" else None
     plain.train(itertools.islice(loader, WARM_UP_STEPS), mode, modes)
-    built: dict[Variant, dict[str, Ours | Roof]] = {
-        variant: {
-            "ours": Ours(case, mode, variant, batches),
-            "silent": Ours(case, mode, variant, batches, "silent"),
-            "unwaited": Ours(case, mode, variant, batches, "unwaited"),
-            "roof": Roof(case, mode, variant, batches, steps),
+    built: dict[Variant, dict[str, Ours | Roof]] = {}
+    for variant in variants:
+        built[variant] = {"roof": Roof(case, mode, variant, batches, steps)} | {
+            kind: Ours(case, mode, variant, batches, kind) for kind in kinds
         }
-        for variant in variants
-    }
     plain_rates: list[float] = []
     rates: dict[Variant, dict[str, list[float]]] = {
-        variant: {kind: [] for kind in kinds} for variant, kinds in built.items()
+        variant: {kind: [] for kind in runs} for variant, runs in built.items()
     }
     for _ in range(repeats):
         script = functools.partial(plain.train, itertools.islice(loader, steps), mode, modes)
         plain_rates.append(rate(script, device))
-        for variant, kinds in built.items():
-            for kind, run in kinds.items():
+        for variant, runs in built.items():
+            for kind, run in runs.items():
                 rates[variant][kind].append(rate(run.run, device))
     return [
         _figures(case, mode, variant, plain_rates, rates[variant], built[variant])
@@ -345,7 +344,11 @@ def _figures(
         # of neighbouring runs, so that the machine's other work cancels out
         return statistics.median(a / b for a, b in zip(first, second, strict=True))
 
+    def more_percent(kind: str) -> float:
+        return 100 * (ratio(rates[kind], rates["ours"]) - 1) if kind in rates else math.nan
+
     ours = statistics.median(rates["ours"])
+    trials = [run for run in built.values() if isinstance(run, Ours)]
     return Figures(
         cohort=case.name,
         mode=mode,
@@ -355,11 +358,11 @@ def _figures(
         roof=statistics.median(rates["roof"]),
         ours_to_plain=ratio(rates["ours"], plain),
         ours_to_roof=ratio(rates["ours"], rates["roof"]),
-        recording_percent_by_difference=100 * (ratio(rates["silent"], rates["ours"]) - 1),
+        recording_percent_by_difference=more_percent("silent"),
         recording_percent_alone=100 * record_seconds(built["ours"]) * ours / BATCH,
-        waiting_percent=100 * (ratio(rates["unwaited"], rates["ours"]) - 1),
+        waiting_percent=more_percent("unwaited"),
         first_warm_up_seconds=built["ours"].warm_up_seconds,
-        second_warm_up_seconds=built["silent"].warm_up_seconds,
+        last_warm_up_seconds=trials[-1].warm_up_seconds,
     )
 
 
@@ -379,6 +382,7 @@ def main(arguments: list[str] | None = None) -> list[Figures]:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="of the plain script's loader")
     parser.add_argument("--threads", type=int, default=2, help="torch threads on the CPU")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--json", type=Path, help="write every figure there as well")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -401,7 +405,14 @@ def main(arguments: list[str] | None = None) -> list[Figures]:
     results: list[Figures] = []
     for case, mode in itertools.product(cases, options.modes):
         found = measure(
-            CASES[case], mode, variants, steps, options.repeats, options.workers, device
+            CASES[case],
+            mode,
+            variants,
+            steps,
+            options.repeats,
+            options.workers,
+            options.kinds,
+            device,
         )
         results += found
         console.print(_table(found))
@@ -423,7 +434,7 @@ def _table(results: list[Figures]) -> Table:
             f"{row.recording_percent_by_difference:.1f}",
             f"{row.recording_percent_alone:.3f}",
             f"{row.waiting_percent:.1f}",
-            f"{row.first_warm_up_seconds:.0f}, {row.second_warm_up_seconds:.0f}",
+            f"{row.first_warm_up_seconds:.0f}, {row.last_warm_up_seconds:.0f}",
         )
     return table
 
