@@ -10,7 +10,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reord
 STORE = $${MLFLOW_TRACKING_URI:-sqlite:///runs/mlflow.db}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep ui dashboard test test-fast lint bench clean
+.PHONY: help setup sweep ui dashboard test test-fast test-gpu lint bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ test: setup ## all tests
 
 test-fast: setup ## the tests that take less than a few seconds each
 	@$(PYTEST) -m "not slow" $(ARGS)
+
+# GPU machines often have no network: what is installed there is used where there is no .venv
+test-gpu: ## what a GPU does, and how fast: PASSED or FAILED line by line, figures in build/gpu.json
+	@SWITOKD_GPU_FIGURES=build/gpu.json \
+	$$([ -x $(BIN)/python ] && echo $(BIN)/python || echo $(PYTHON)) -m pytest tests/gpu -v $(ARGS)
 
 lint: setup ## style, format, types, and who imports whom
 	@$(BIN)/ruff check .

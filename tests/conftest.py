@@ -23,6 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # where a trial has several threads after all, they sleep while they wait for each other
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.update(RAY_SETTINGS)
+    if "SWITOKD_GPU_FIGURES" not in os.environ:
+        # all but those of `make test-gpu` say what a trial on a CPU does
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if VARIABLE not in os.environ:
         folder = open_shared_folder()
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = ("data", "data_sharing", "trainer", "precision", "sweep", "dashboards")
+BENCHMARKS = (
+    "data",
+    "data_sharing",
+    "trainer",
+    "precision",
+    "shared_gpu",
+    "sweep",
+    "dashboards",
+)
 DASHBOARDS = Path(__file__).parents[1] / "dashboards" / "bench_speed.py"
 
 

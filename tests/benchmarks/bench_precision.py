@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def trained(options: argparse.Namespace, precision: str) -> list[dict[str, float
         for trial in experiment.trials:
             metrics = run(trial, runs=folder, threads=THREADS).metrics
             found.append({name: metrics[name] for name in METRICS})
+            print(precision, trial.seed, found[-1], file=sys.stderr, flush=True)
     return found
 
 

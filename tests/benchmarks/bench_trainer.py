@@ -14,9 +14,9 @@ import argparse
 import functools
 import itertools
 import json
-import math
 import platform
 import statistics
+import sys
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -248,6 +248,11 @@ def rate(action: Callable[[], int], device: torch.device) -> float:
     return images / (time.perf_counter() - started)
 
 
+def say(what: str) -> None:
+    """A line for whoever waits; the table comes last."""
+    print(what, file=sys.stderr, flush=True)
+
+
 def record_seconds(ours: Ours) -> float:
     """What recording one step costs, the transfer of whole blocks to the host included."""
     trainer = ours.trainer
@@ -285,9 +290,9 @@ class Figures:
     roof: float
     ours_to_plain: float
     ours_to_roof: float
-    recording_percent_by_difference: float
+    recording_percent_by_difference: float | None
     recording_percent_alone: float
-    waiting_percent: float
+    waiting_percent: float | None
     first_warm_up_seconds: float
     last_warm_up_seconds: float
 
@@ -313,9 +318,11 @@ def measure(
     plain.train(itertools.islice(loader, WARM_UP_STEPS), mode, modes)
     built: dict[Variant, dict[str, Ours | Roof]] = {}
     for variant in variants:
+        started = time.perf_counter()
         built[variant] = {"roof": Roof(case, mode, variant, batches, steps)} | {
             kind: Ours(case, mode, variant, batches, kind) for kind in kinds
         }
+        say(f"{variant} warmed up in {time.perf_counter() - started:.0f} s")
     plain_rates: list[float] = []
     rates: dict[Variant, dict[str, list[float]]] = {
         variant: {kind: [] for kind in runs} for variant, runs in built.items()
@@ -323,9 +330,11 @@ def measure(
     for _ in range(repeats):
         script = functools.partial(plain.train, itertools.islice(loader, steps), mode, modes)
         plain_rates.append(rate(script, device))
+        say(f"plain {plain_rates[-1]:.0f} images/s")
         for variant, runs in built.items():
             for kind, run in runs.items():
                 rates[variant][kind].append(rate(run.run, device))
+                say(f"{variant} {kind} {rates[variant][kind][-1]:.0f} images/s")
     return [
         _figures(case, mode, variant, plain_rates, rates[variant], built[variant])
         for variant in variants
@@ -344,8 +353,8 @@ def _figures(
         # of neighbouring runs, so that the machine's other work cancels out
         return statistics.median(a / b for a, b in zip(first, second, strict=True))
 
-    def more_percent(kind: str) -> float:
-        return 100 * (ratio(rates[kind], rates["ours"]) - 1) if kind in rates else math.nan
+    def more_percent(kind: str) -> float | None:
+        return 100 * (ratio(rates[kind], rates["ours"]) - 1) if kind in rates else None
 
     ours = statistics.median(rates["ours"])
     trials = [run for run in built.values() if isinstance(run, Ours)]
@@ -431,12 +440,16 @@ def _table(results: list[Figures]) -> Table:
             *(row.cohort, row.mode, row.precision, row.engine),
             *(f"{rate:.0f}" for rate in (row.plain, row.ours, row.roof)),
             *(f"{ratio:.2f}" for ratio in (row.ours_to_plain, row.ours_to_roof)),
-            f"{row.recording_percent_by_difference:.1f}",
+            _percent(row.recording_percent_by_difference),
             f"{row.recording_percent_alone:.3f}",
-            f"{row.waiting_percent:.1f}",
+            _percent(row.waiting_percent),
             f"{row.first_warm_up_seconds:.0f}, {row.last_warm_up_seconds:.0f}",
         )
     return table
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 if __name__ == "__main__":

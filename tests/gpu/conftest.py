@@ -21,6 +21,7 @@ from switokd.models import MODELS
 from tests.compatibility.tiny_networks import TINY_NETWORKS
 
 HERE = Path(__file__).parent
+# set by `make test-gpu`; without it the tests are kept off the GPU (tests/conftest.py)
 FIGURES = Path(os.environ.get("SWITOKD_GPU_FIGURES", "build/gpu.json"))
 
 

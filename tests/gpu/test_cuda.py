@@ -17,6 +17,7 @@ from sklearn.datasets import load_sample_images
 
 from switokd.data.images.decode import decode_rgb, decode_rgb_on_gpu
 from switokd.data.packed.lmdb_pack import pack
+from switokd.session.memory import PeakMemory
 from switokd.spec.experiment import Experiment
 from switokd.spec.trial import TrialSpec
 from switokd.training.build import build_trainer
@@ -235,3 +236,11 @@ def test_graphs_take_little_more_memory(figures: Callable[..., None]) -> None:
         peaks[engine] = (torch.cuda.max_memory_reserved() - before) / 2**20
     figures(peak_memory_mib=peaks)
     assert peaks["graphed"] < 2 * peaks["eager"] + 256, peaks
+
+
+def test_the_peak_memory_of_a_trial_is_what_was_allocated_there() -> None:
+    peak = PeakMemory(CUDA)
+    start = peak.mib()
+    block = torch.ones(48 * 2**20, dtype=torch.uint8, device=CUDA)
+    del block
+    assert 48 <= peak.mib() - start <= 50
