@@ -8,6 +8,7 @@ everything else under the prefixes of `analysis.columns` (`params.recipe.epochs`
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,15 @@ class RunFrames:
     def unfinished(self) -> pd.DataFrame:
         """The trials, of all experiments, that run, failed or were stopped."""
         return self._frame(self._store.experiments(), "attributes.status != 'FINISHED'")
+
+    def standings(self) -> dict[str, dict[str, float]]:
+        """Of each sweep at work, by experiment: trials in each state, and seconds left if known."""
+        known = self._store.experiments()
+        at_work = f"attributes.status = 'RUNNING' and tags.`{names.STANDING}` != ''"
+        return {
+            known[run.info.experiment_id]: json.loads(run.data.tags[names.STANDING])
+            for run in self._store.runs(list(known), at_work)
+        }
 
     def _frame(self, experiments: dict[str, str], condition: str = "") -> pd.DataFrame:
         rows = [
