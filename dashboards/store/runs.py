@@ -17,6 +17,7 @@ import pandas as pd
 from dashboards.analysis.columns import METRICS, PARAMS, TAGS
 from switokd import names
 from switokd.spec.tracked_params import fill_params
+from switokd.spec.trial import dataset_name
 from switokd.tracking.address import StoreError, check_answers, default_uri
 from switokd.tracking.store import TrackingStore
 from switokd.validation import nearest
@@ -123,7 +124,9 @@ def row_of(run: Run, experiment: str) -> dict[str, object]:
         "end_time": run.info.end_time,
     }
     row |= {name: tags.get(tag) for name, tag in IDENTITY_TAGS.items()}
-    row |= {name: params.get(name) for name in ("dataset", "temperature", "seed")}
+    row |= {name: params.get(name) for name in ("temperature", "seed")}
+    if params.get("dataset"):
+        row["dataset"] = dataset_name(params["dataset"], params["dataset_path"])
     if params.get("stand_in") == "true":
         # not the set itself: no published number belongs beside it
         row["dataset"] = f"{row['dataset']} (stand-in)"

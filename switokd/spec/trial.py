@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, SerializeAsAny, Strict, model_validator
@@ -27,10 +28,17 @@ def _plain_name(name: str) -> str:
     return name
 
 
+# the reader of anybody's images, whose name says nothing of them
+OWN_IMAGES = "image_folder"
 # a folder is called after it, so that it must fit a file name
 Name = Annotated[Text, Field(max_length=100), AfterValidator(_plain_name)]
 Temperature = Annotated[Finite, Field(gt=0)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+
+
+def dataset_name(dataset: str, path: str | None) -> str:
+    """What people call the data: a user's own images are named after their folder or file."""
+    return Path(path).name if path and dataset == OWN_IMAGES else dataset
 
 
 class MethodSpec(Frozen):
@@ -105,6 +113,10 @@ class TrialSpec(Frozen):
         if not self.teachers:
             return "single"
         return f"{len(self.teachers)}T{len(self.students)}S"
+
+    @property
+    def dataset_name(self) -> str:
+        return dataset_name(self.dataset, self.dataset_path)
 
     @property
     def pair(self) -> str:
