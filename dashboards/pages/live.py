@@ -6,12 +6,13 @@ import pandas as pd
 import streamlit as st
 
 from dashboards.analysis.grouping import grouped
-from dashboards.analysis.leaderboard import run_url, ui_address
+from dashboards.analysis.leaderboard import run_url
 from dashboards.analysis.lengths import newest
 from dashboards.analysis.running import STUDENT_TOP1, failures, progress_table
 from dashboards.pages import cache
 from dashboards.pages.selection import Selection, select
 from dashboards.reports.wording import duration
+from switokd.tracking.ui import ui_address
 
 EVERY_SECONDS = 5
 SILENT_SECONDS = 600
