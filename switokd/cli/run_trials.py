@@ -110,6 +110,7 @@ def train(
     from switokd.files.lock import writable
     from switokd.session.trial_session import open_session
     from switokd.tracking import tracker as tracking
+    from switokd.tracking.holder import Holder
     from switokd.tracking.store import TrackingStore
     from switokd.tracking.tracker import TrialTracker
     from switokd.training.timeline import DivergedError
@@ -117,6 +118,7 @@ def train(
 
     writable(RUNS)
     tracked = tracking.open_experiment(spec.name, runs=RUNS)
+    Holder(spec.name, RUNS / spec.name).look(tracked)
     console.print(f"{chosen.trial_id} {chosen.label}", highlight=False)
     plan = make_plan(spec, tracked)
     run_id = plan.run_ids.get(chosen.trial_id)

@@ -72,6 +72,15 @@ class Holder:
         if not self._thread.is_alive():
             self._thread.start()
 
+    def look(self, tracked: TrackedExperiment) -> None:
+        """Raise HeldError where a sweep of another folder lives; in this one file locks tell."""
+        run = tracked.sweep_run(self._experiment)
+        other = None if run is None else self._other(run)
+        if other is None or other["folder"] == self._me["folder"]:
+            return
+        if self._lives(tracked, other):
+            raise self._refused(other)
+
     def tell(self, standing: Callable[[], Mapping[str, float]]) -> None:
         """From now on say with each beat how far the sweep is."""
         self._standing = standing
