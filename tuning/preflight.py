@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from switokd.files.storage import open_folder
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.address import is_local
 from switokd.tracking.store import TrackedExperiment
-from switokd.training.build import open_data
+from switokd.training.build import build_network, open_data
 from switokd.validation import SpecError
 
 
 def check_data(trials: Sequence[TrialSpec]) -> None:
-    """Open each data set once, and the folder for checkpoints where they have an address.
+    """Open each data set once, and the folder for checkpoints where they have an address; build
+    each network from outside once.
 
     Raises SpecError and DataError for what is missing or damaged.
     """
@@ -36,6 +39,23 @@ def check_data(trials: Sequence[TrialSpec]) -> None:
         except OSError as error:
             reason = " ".join(str(error).split())
             raise SpecError(f"resources.storage: {storage} cannot be read: {reason}") from None
+    check_networks(trials)
+
+
+def check_networks(trials: Sequence[TrialSpec]) -> None:
+    """Build and try each network once whose code or weights come from outside. Raises SpecError."""
+    seen = set()
+    for trial in trials:
+        for spec in trial.networks.values():
+            if spec.source is None and spec.weights_digest is None:
+                continue
+            recipe = trial.recipe
+            data = (trial.dataset, trial.dataset_path, recipe.image_size, recipe.precision)
+            request = (*data, spec.model_dump_json())
+            if request not in seen:
+                seen.add(request)
+                with open_data(trial) as opened:
+                    build_network(trial, spec, 0, opened.num_classes, torch.device("cpu"))
 
 
 def check_store_is_shared(store: TrackedExperiment, nodes: int) -> None:

@@ -9,6 +9,7 @@ experiment file is checked at once.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from switokd.methods.settings import SETTINGS, resolve_settings
@@ -36,12 +37,14 @@ def build_method(
     teachers: int = 1,
     students: int = 1,
     temperature: float = 1.0,
+    frozen: Collection[str] = (),
     **settings: Any,
 ) -> Method:
     """Build a method for a cohort of `teachers` networks T1.. and `students` networks S1...
 
     The result is called with `(logits, targets)`: logits by network name, each (B, K), and labels
-    (B,). Raises ValueError for an unknown method, setting or impossible value.
+    (B,). `frozen`: the networks that only teach, whatever the method. Raises ValueError for an
+    unknown method, setting or impossible value.
     """
     if teachers < 0 or students < 0 or teachers + students < 1:
         raise ValueError(f"a cohort of {teachers} teachers and {students} students has no network")
@@ -53,4 +56,5 @@ def build_method(
     method: Method = METHODS.load(name)(
         teachers=teachers, students=students, temperature=temperature, settings=resolved
     )
+    method.frozen = frozenset(frozen)
     return method

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -53,6 +53,7 @@ class Demand:
 
 
 LOGITS_OF_A_LEARNER = Demand()
+LOGITS_OF_A_TEACHER = Demand(trained=False)
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ class Method(ABC):
     """
 
     settings: MethodSettings
+    # networks that only teach because the trial says so
+    frozen: frozenset[str] = frozenset()
 
     def __init__(
         self, teachers: int, students: int, temperature: float, settings: MethodSettings
@@ -94,7 +97,14 @@ class Method(ABC):
         maps: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> CohortStep:
         ordered = {name: logits[name] for name in self.networks}
-        return self.step(Predictions(ordered, targets, self.temperature, maps))
+        step = self.step(Predictions(ordered, targets, self.temperature, maps))
+        if not self.frozen:
+            return step
+        losses, flags = (
+            {name: value for name, value in values.items() if name not in self.frozen}
+            for values in (step.losses, step.pause_flags)
+        )
+        return replace(step, losses=losses, pause_flags=flags)
 
     @abstractmethod
     def step(self, predictions: Predictions) -> CohortStep:
@@ -102,7 +112,7 @@ class Method(ABC):
 
     def demand(self, network: str) -> Demand:
         """What the method asks of a network."""
-        return LOGITS_OF_A_LEARNER
+        return LOGITS_OF_A_TEACHER if network in self.frozen else LOGITS_OF_A_LEARNER
 
     def attach(self, surroundings: Surroundings) -> Mapping[str, nn.Module]:
         """Make the modules and the memory that are the method's own, before the first step.

@@ -1,7 +1,8 @@
 """What a user may set of each method, checked without torch.
 
 The class of a method's settings also says what the sweep must know before it builds anything:
-whether the temperature matters to the method and whether it trains networks together.
+whether the temperature matters to the method, whether it trains networks together, and whether some
+of them may be frozen: only teach.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class MethodSettings(Frozen):
     uses_temperature: ClassVar[bool] = True
     trains_together: ClassVar[bool] = True
     has_roles: ClassVar[bool] = False
+    takes_frozen: ClassVar[bool] = False
 
     @property
     def needs_holdout(self) -> bool:
@@ -39,9 +41,13 @@ class VanillaSettings(MethodSettings):
 class DMLSettings(MethodSettings):
     """Deep mutual learning has no settings but the temperature (Zhang et al., CVPR 2018)."""
 
+    takes_frozen: ClassVar[bool] = True
+
 
 class KDCLSettings(MethodSettings):
     """Knowledge distillation via collaborative learning (Guo et al., CVPR 2020)."""
+
+    takes_frozen: ClassVar[bool] = True
 
     variant: Literal["minlogit", "naive", "linear", "general"] = "minlogit"
     weight: Annotated[Finite, Field(ge=0)] = 1.0

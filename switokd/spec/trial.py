@@ -7,7 +7,6 @@ run, trains the same networks again (`switokd.train.run`).
 from __future__ import annotations
 
 import itertools
-import re
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -18,17 +17,8 @@ from switokd.methods.settings import MethodSettings, resolve_settings
 from switokd.spec.identity import AddedLater, NotIdentity, content_id
 from switokd.spec.recipe import NetworkSpec, Recipe
 from switokd.spec.resources import Resources
-from switokd.validation import FieldError, Finite, Frozen, Text, Whole
+from switokd.validation import FieldError, Finite, Frozen, PlainName, Text, Whole
 
-
-def _plain_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ValueError("must be letters, digits, '.', '_' and '-', the first a letter or digit")
-    return name
-
-
-# a folder is called after it, so that it must fit a file name
-Name = Annotated[Text, Field(max_length=100), AfterValidator(_plain_name)]
 Temperature = Annotated[Finite, Field(gt=0)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 
@@ -59,7 +49,7 @@ class MethodSpec(Frozen):
 class TrialSpec(Frozen):
     """One trial: a cohort, a method, a temperature, a seed and a recipe, all resolved."""
 
-    experiment: Annotated[Name, NotIdentity()]
+    experiment: Annotated[PlainName, NotIdentity()]
     dataset: Annotated[Text, AfterValidator(DATASETS.checked)]
     dataset_path: Annotated[Text | None, AddedLater(None)] = None
     stand_in: Annotated[bool, Strict(), AddedLater(False)] = False
@@ -82,6 +72,18 @@ class TrialSpec(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _only_teaches_where_the_method_has_that(self) -> TrialSpec:
+        for name in self.frozen:
+            told = None
+            if name in self.students:
+                told = "a student learns"
+            elif not self.method.settings.takes_frozen:
+                told = f"{self.method.name} takes no network that only teaches"
+            if told is not None:
+                raise FieldError((("networks", name, "frozen"), f"must be false: {told}"))
+        return self
+
     @cached_property
     def trial_id(self) -> str:
         """The content id: equal for equal results, whatever the experiment or machine."""
@@ -96,6 +98,11 @@ class TrialSpec(Frozen):
         return tuple(name for name in self.networks if name.startswith("S"))
 
     @property
+    def frozen(self) -> frozenset[str]:
+        """The networks that only teach, whatever the method."""
+        return frozenset(name for name, network in self.networks.items() if network.frozen)
+
+    @property
     def links(self) -> tuple[tuple[str, str], ...]:
         """Every (teacher, student) combination, teachers first."""
         return tuple(itertools.product(self.teachers, self.students))
@@ -108,9 +115,9 @@ class TrialSpec(Frozen):
 
     @property
     def pair(self) -> str:
-        """`wrn_16_10+wrn_16_2>mobilenet`; for a network alone, its name."""
+        """`wrn_16_10+wrn_16_2>mobilenet`; for a network alone, its name. Short names count."""
         sides = (self.teachers, self.students) if self.teachers else (self.students,)
-        return ">".join("+".join(self.networks[n].model for n in side) for side in sides)
+        return ">".join("+".join(self.networks[n].label for n in side) for side in sides)
 
     @property
     def label(self) -> str:
