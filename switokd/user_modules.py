@@ -219,9 +219,8 @@ def _imports(path: Path) -> list[str]:
         tree = ast.parse(_read(path))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
-        raise SpecError(
-            f"{path}: no Python ({error.args[0]}{f', line {line}' if line else ''})"
-        ) from None
+        where = f", line {line}" if line else ""
+        raise SpecError(f"{path}: cannot be read as Python ({error.args[0]}{where})") from None
     names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

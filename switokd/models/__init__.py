@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from switokd.models.outside import Origin, build, outside
+from switokd.models.outside import Origin, build, check_arguments, outside
 from switokd.registry import Registry
 from switokd.user_modules import source_of
 from switokd.validation import SpecError, known_name, nearest
@@ -141,6 +141,7 @@ def describe(names: Iterable[str] = MODELS, origin: Origin = OF_THE_ZOO) -> list
 
 
 def _blueprint(name: str, origin: Origin) -> Blueprint:
+    check_arguments(name, origin.arguments)
     from_outside = outside(name)
     if from_outside is None:
         blueprint: Blueprint = MODELS.load(name)

@@ -96,7 +96,6 @@ def build(network: OutsideNetwork, origin: Origin, num_classes: int) -> nn.Modul
 
     if origin.module_folder is not None:
         add_to_path(origin.module_folder)
-    check_arguments(network.model, origin.arguments)
     builder = network.get_builder(origin.source)
     arguments = {"num_classes": num_classes, **origin.arguments}
     if not callable(builder):
