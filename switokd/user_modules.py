@@ -18,7 +18,7 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import packages_distributions, version
@@ -37,6 +37,16 @@ OURS = "switokd"
 
 # what this process imported, by top-level module: its source as it was then
 _imported: dict[str, str] = {}
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is `package.module:name`; raises SpecError where it only looks like one."""
+    if ":" not in text:
+        return False
+    module, _, name = text.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+        raise SpecError(f"must be package.module:callable (found {text!r})")
+    return True
 
 
 def add_to_path(folder: Path | str) -> None:
@@ -63,7 +73,7 @@ def source_of(module: str) -> str:
             f"{'the running script' if top == '__main__' else 'a part of Python'})"
         )
     spec = _find(top)
-    distributions = packages_distributions().get(top, []) if _is_installed(spec) else []
+    distributions = _distributions().get(top, []) if _is_installed(spec) else []
     if top == OURS:
         distributions = [OURS]
     if distributions:
@@ -163,6 +173,12 @@ def _folder(spec: ModuleSpec, top: str) -> Path:
     if spec.origin is None or not Path(spec.origin).is_file():
         raise SpecError(f"{top}: its source cannot be read (found {spec.origin or 'no file'})")
     return Path(spec.origin).absolute().parent
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Every installed package's distributions; it takes a while to look through them all."""
+    return packages_distributions()
 
 
 @cache

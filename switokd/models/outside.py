@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from switokd.registry import Registry
-from switokd.user_modules import add_to_path, load, user_code
+from switokd.user_modules import add_to_path, is_address, load, user_code
 from switokd.validation import SpecError, nearest
 
 if TYPE_CHECKING:
@@ -63,11 +63,8 @@ def outside(model: str) -> OutsideNetwork | None:
 
     Raises SpecError for a text that is neither.
     """
-    if ":" in model:
-        module, _, name = model.partition(":")
-        if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
-            raise SpecError(f"must be package.module:callable (found {model!r})")
-        return OutsideNetwork(model, module, partial(load, model))
+    if is_address(model):
+        return OutsideNetwork(model, model.partition(":")[0], partial(load, model))
     if "/" in model:
         library, _, name = model.partition("/")
         LIBRARIES.check(library)
