@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,9 @@ class Method(ABC):
     Called with `(logits, targets)`: logits (B, K) by network name, from the weights before the
     step; labels (B,). A method that asks for maps gets them third, by network and stage.
     """
+
+    # what a user may set of the method; those of ours are in `switokd.methods.settings`
+    settings_class: ClassVar[type[MethodSettings]] = MethodSettings
 
     settings: MethodSettings
     # networks that only teach because the trial says so
@@ -148,7 +152,7 @@ class Method(ABC):
         """Take up what `state_dict` gave."""
         assert not state, "a method that has a state takes it up itself"
 
-    def _unswitched(self, predictions: Predictions, losses: dict[str, Tensor]) -> CohortStep:
+    def unswitched(self, predictions: Predictions, losses: dict[str, Tensor]) -> CohortStep:
         """The step of a method without a switch: links are measured, none is in expert mode."""
         links = {}
         for teacher, student in self.links:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, Strict, ValidationError
 
-from switokd.validation import Finite, Frozen, field_error, known_name
+from switokd.user_modules import is_address, load
+from switokd.validation import Finite, Frozen, SpecError, field_error, known_name
 
 
 class MethodSettings(Frozen):
@@ -85,10 +86,33 @@ SETTINGS: dict[str, type[MethodSettings]] = {
 }
 
 
-def resolve_settings(name: str, settings: dict[str, Any]) -> MethodSettings:
+def checked_method(name: str) -> str:
+    """The name, if it is one of ours or has the form of a user's `package.module:Class`."""
+    if not is_address(name):
+        known_name("method", name, SETTINGS)
+    return name
+
+
+def settings_class(name: str, source: str | None = None) -> type[MethodSettings]:
+    """The class of a method's settings; a user's method is imported for it.
+
+    `source`: what its module has to be (`user_modules.load`). Raises SpecError.
+    """
+    if not is_address(checked_method(name)):
+        return SETTINGS[name]
+    found = getattr(load(name, source), "settings_class", None)
+    if not (isinstance(found, type) and issubclass(found, MethodSettings)):
+        raise SpecError(f"{name}: must be a subclass of switokd.methods.base.Method")
+    if "source" in found.model_fields:
+        raise SpecError(f"{name}: 'source' cannot be a setting: it is that of the method's code")
+    return found
+
+
+def resolve_settings(
+    name: str, settings: dict[str, Any], source: str | None = None
+) -> MethodSettings:
     """The checked settings of method `name`; raises SpecError for what a user can mend."""
-    known_name("method", name, SETTINGS)
     try:
-        return SETTINGS[name].model_validate(settings)
+        return settings_class(name, source).model_validate(settings)
     except ValidationError as error:
         raise field_error(error, under=(name,)) from None

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from switokd.data import DATASETS, describe
 from switokd.data.source import StreamSource
-from switokd.methods.settings import SETTINGS, resolve_settings
+from switokd.methods.settings import checked_method, resolve_settings
 from switokd.models import checked_model
 from switokd.spec.network import NetworkChoice, identified
 from switokd.spec.recipe import ABSENT_SETTINGS, NetworkSpec, Optimization, Recipe
@@ -25,7 +25,6 @@ from switokd.validation import (
     Location,
     SpecError,
     Text,
-    known_name,
     shown,
 )
 
@@ -166,14 +165,11 @@ def method_choices(entry: Any) -> list[MethodSpec]:
             f"must be the name of a method, or one name with its settings (found {shown(entry)})"
         )
     ((name, settings),) = entry.items()
-    known_name("method", name, SETTINGS)
+    checked_method(name)
     if settings is not None and not isinstance(settings, dict):
         raise FieldError(((name,), f"must be a mapping of settings (found {shown(settings)})"))
     try:
         choices = expand_axes(settings or {})
     except FieldError as error:
         raise FieldError(*(((name, *place), text) for place, text in error.problems)) from None
-    return [
-        MethodSpec.model_construct(name=name, settings=resolve_settings(name, choice))
-        for choice in choices
-    ]
+    return [MethodSpec(name=name, settings=resolve_settings(name, choice)) for choice in choices]

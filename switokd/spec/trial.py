@@ -17,6 +17,7 @@ from switokd.methods.settings import MethodSettings, resolve_settings
 from switokd.spec.identity import AddedLater, NotIdentity, content_id
 from switokd.spec.recipe import NetworkSpec, Recipe
 from switokd.spec.resources import Resources
+from switokd.user_modules import add_to_path, folder_of, is_address, source_of
 from switokd.validation import FieldError, Finite, Frozen, PlainName, Text, Whole
 
 Temperature = Annotated[Finite, Field(gt=0)]
@@ -24,18 +25,27 @@ Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 
 
 class MethodSpec(Frozen):
-    """A method by name, with all of its settings resolved."""
+    """A method by name, with all of its settings resolved.
+
+    source, module_folder: of a user's method, what identifies its code and where it was found.
+    """
 
     name: str
     settings: SerializeAsAny[MethodSettings]
+    source: Annotated[Text | None, AddedLater(None)] = None
+    module_folder: Annotated[Text | None, NotIdentity()] = None
 
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, data: Any) -> Any:
         if isinstance(data, dict) and isinstance(data.get("name"), str):
+            if data.get("module_folder") is not None:
+                add_to_path(data["module_folder"])
+            if data.get("source") is None:
+                data = data | identified_method(data["name"])
             given = data.get("settings") or {}
             if not isinstance(given, MethodSettings):
-                given = resolve_settings(data["name"], given)
+                given = resolve_settings(data["name"], given, data.get("source"))
             return {**data, "settings": given}
         return data
 
@@ -44,6 +54,14 @@ class MethodSpec(Frozen):
         """The method with the settings that differ from its defaults: `switokd(threshold=0.6)`."""
         settings = ", ".join(f"{key}={value}" for key, value in self.settings.non_default.items())
         return f"{self.name}({settings})" if settings else self.name
+
+
+def identified_method(name: str) -> dict[str, str]:
+    """What a trial has to know of a method beside its name and settings. Raises SpecError."""
+    if not is_address(name):
+        return {}
+    module = name.partition(":")[0]
+    return {"source": source_of(module), "module_folder": folder_of(module)}
 
 
 class TrialSpec(Frozen):

@@ -35,14 +35,7 @@ def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
     """The trainer of a trial, at its first step, with all its random states set from the seed."""
     _set_global_state(trial)
     recipe = trial.recipe
-    method = build_method(
-        trial.method.name,
-        teachers=len(trial.teachers),
-        students=len(trial.students),
-        temperature=trial.temperature,
-        frozen=trial.frozen,
-        **dict(trial.method.settings),
-    )
+    method = build_trial_method(trial)
     data = open_data(trial, device, method.views)
     networks = build_networks(trial, data.num_classes, device)
     maps = record_maps(trial, method, networks)
@@ -69,6 +62,18 @@ def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
         maps=maps,
         attached=attached,
         engine=ENGINES.load(recipe.engine),
+    )
+
+
+def build_trial_method(trial: TrialSpec) -> Method:
+    """The method of a trial. Raises SpecError for a user's that cannot be built."""
+    return build_method(
+        trial.method.name,
+        teachers=len(trial.teachers),
+        students=len(trial.students),
+        temperature=trial.temperature,
+        frozen=trial.frozen,
+        **dict(trial.method.settings),
     )
 
 

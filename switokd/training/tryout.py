@@ -1,4 +1,4 @@
-"""A network from outside is tried before anything trains: one message instead of a failed sweep."""
+"""What comes from outside is tried before anything trains: one message, and no failed sweep."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from switokd.methods.base import CohortStep, Method
 from switokd.user_modules import user_code
 from switokd.validation import SpecError
 
@@ -52,3 +53,33 @@ def _check(logits: object, model: str, num_classes: int, size: tuple[int, ...]) 
         )
     if not logits.isfinite().all():
         raise SpecError(f"{model}: gives logits that are not finite")
+
+
+def try_method(method: Method, name: str, num_classes: int) -> None:
+    """Ask a method once, on drawn logits: of a user's, for what would only fail in training.
+
+    One that wants maps or modules of its own is not asked: there is nothing to show it. Raises
+    SpecError, in one line.
+    """
+    demands = [method.demand(network) for network in method.networks]
+    if any(demand.maps for demand in demands) or type(method).attach is not Method.attach:
+        return
+    with torch.random.fork_rng(devices=[]), user_code(f"{name} fails"):
+        logits = {n: torch.randn(IMAGES, num_classes, requires_grad=True) for n in method.networks}
+        step = method(logits, torch.zeros(IMAGES, dtype=torch.long))
+    if not isinstance(step, CohortStep):
+        raise SpecError(f"{name}: step must give a CohortStep (found {type(step).__name__})")
+    learning = {n for n, demand in zip(method.networks, demands, strict=True) if demand.trained}
+    for what, found, wanted in (
+        ("losses", step.losses.keys(), learning),
+        ("cross_entropies", step.cross_entropies.keys(), set(method.networks)),
+        ("links", step.links.keys(), set(method.links)),
+    ):
+        if set(found) != wanted:
+            raise SpecError(f"{name}: {what} must be of {sorted(wanted)} (found {sorted(found)})")
+    for network, loss in step.losses.items():
+        if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
+            raise SpecError(
+                f"{name}: the loss of {network} must be one number with a gradient (found "
+                f"{tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__})"
+            )

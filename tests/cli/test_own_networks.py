@@ -31,7 +31,7 @@ def _modules_of_this_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(user_modules, "_imported", {})
     known = set(sys.modules)
     yield
-    for name in {"own_networks", "mine", "yours"} - known:
+    for name in {"own_networks", "own_methods", "mine", "yours"} - known:
         sys.modules.pop(name, None)
 
 
@@ -74,6 +74,16 @@ def own_top1(user: User, folder: Path) -> float:
     assert user.types("evaluate", "small.pt") == 0
     (row,) = (line.split() for line in user.output.splitlines() if "digits" in line)
     return float(row[2])
+
+
+@pytest.mark.slow
+def test_a_method_of_ones_own_trains_beside_ours(user: User) -> None:
+    shutil.copytree(EXAMPLE, user.folder / "example")
+    chosen = 'methods=[{"own_methods:LogitMatching": {weight: 0.5}}]'
+    assert user.types("train", "example/method.yaml", *SHORT[:3], chosen) == 0
+    assert "wrn_16_1>own_networks:small own_methods:LogitMatching(weight=0.5)" in user.output
+    assert user.types("compare", "own-method") == 0
+    assert "own_methods:LogitMatching(weight=0.5)" in " ".join(user.output.split())
 
 
 @pytest.mark.parametrize(
