@@ -55,6 +55,13 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     )
 
 
+def test_one_tensor_less_or_more_is_refused(tmp_path: Path) -> None:
+    more = {**network().state_dict(), "extra": torch.zeros(1)}
+    assert complaint(tmp_path / "w.pt", more).endswith("are 1 unknown (such as extra)")
+    less = {key: value for key, value in network().state_dict().items() if key != "0.bias"}
+    assert complaint(tmp_path / "w.pt", less).endswith("are 1 missing (such as 0.bias)")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
     tensors = network().state_dict()
