@@ -101,12 +101,13 @@ def load(address: str, source: str | None = None) -> Any:
             f"{module} in {where} has changed since the trial was made (its source was {source}, "
             f"and is {now}): read the experiment again, or put it back"
         )
-    if _imported.setdefault(_top(module), now) != now:
+    if _imported.get(_top(module), now) != now:
         raise SpecError(
             f"{module} in {where} has changed since this process imported it: begin a new process"
         )
     with user_code(f"{module} cannot be imported"):
         found: Any = importlib.import_module(module)
+    _imported[_top(module)] = now
     for part in name.split(".") if name else ():
         if not hasattr(found, part):
             hint = nearest(part, [known for known in vars(found) if not known.startswith("_")])

@@ -99,6 +99,11 @@ def test_what_cannot_be_imported_is_told_in_one_line(
     assert capsys.readouterr().out == "", "what it prints is not printed among ours"
 
 
+def test_a_mistake_may_be_mended_without_a_new_process(user_module: UserModule) -> None:
+    complaint(f"{user_module('1 / 0')}:answer")
+    assert load(f"{user_module('answer = 1')}:answer") == 1
+
+
 def test_a_missing_name_is_answered_with_the_nearest(user_module: UserModule) -> None:
     name = user_module("def small(): ...\n")
     assert "has no 'smal'; did you mean 'small'?" in complaint(f"{name}:smal")

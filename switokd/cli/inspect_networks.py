@@ -144,7 +144,7 @@ def models(
         int, typer.Option(min=4, max=4096, help="of the images that are computed with, in pixels")
     ] = 32,
 ) -> None:
-    """List the networks: name, parameters, multiply-adds, time, reference."""
+    """List networks: parameters, multiply-adds, time."""
     add_to_path(Path.cwd())
     from switokd.inspection.network_cost import network_cost
 
