@@ -7,7 +7,6 @@ ARGS ?=
 # processes that test side by side, by file; 0 for none beside the first (a debugger needs that)
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
-STORE = $${MLFLOW_TRACKING_URI:-sqlite:///runs/mlflow.db}
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep ui dashboard test test-fast test-gpu lint bench clean
@@ -25,11 +24,8 @@ setup: .venv/installed ## create .venv and install everything, once
 sweep: setup ## run every trial of EXPERIMENT that has not finished, track it, compare
 	@$(BIN)/switokd sweep $(EXPERIMENT) $(ARGS)
 
-ui: setup ## MLflow's UI over the same store, http://127.0.0.1:5000
-	@case "$(STORE)" in \
-	http*) echo "the store is a server: its UI is at $(STORE)" ;; \
-	*) mkdir -p runs && $(BIN)/mlflow ui --backend-store-uri "$(STORE)" --host 127.0.0.1 --port 5000 ;; \
-	esac
+ui: setup ## MLflow's UI over the same store, http://127.0.0.1:5000 or the next free port
+	@$(BIN)/python -m switokd.tracking.ui
 
 dashboard: setup ## the comparison dashboard, http://127.0.0.1:8501
 	@$(BIN)/python -m dashboards

@@ -7,7 +7,12 @@ loaded when it is first used; `switokd.train(trial)` trains one trial in this pr
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
+
+# OpenMP reads this once, when torch is loaded. Its threads would otherwise spin while they wait for
+# each other, and a trial of two threads beside other work takes ten times as long
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 

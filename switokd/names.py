@@ -54,6 +54,8 @@ CONTINUED_FROM = "switokd.continued_from"
 DEVICE = "switokd.device"
 THREADS = "switokd.threads"
 HOLDER = "switokd.holder"
+# of a sweep's run while it is at work: trials in each state and seconds left, JSON
+STANDING = "switokd.standing"
 HOST = "switokd.host"
 VERSION_PREFIX = "switokd.version."
 TAG_PREFIX = "switokd."

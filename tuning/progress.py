@@ -18,6 +18,7 @@ from switokd.spec.trial import TrialSpec
 
 LINES_EVERY_SECONDS = 15.0
 ENDED = ("finished", "failed")
+STATES = (*ENDED, "running", "waiting")
 
 
 @dataclass
@@ -31,6 +32,7 @@ class TrialProgress:
     started_at: float = 0.0
     started_progress: float | None = None
     running_since: float = 0.0
+    paced_seconds: float | None = None
 
     @property
     def share_done(self) -> float:
@@ -38,12 +40,18 @@ class TrialProgress:
         return 1.0 if self.state in ENDED else float(self.last.get("progress", 0.0))
 
     @property
-    def seconds_left(self) -> float | None:
-        """From the pace since this process took the trial up."""
+    def whole_seconds(self) -> float | None:
+        """What the whole trial takes at the pace since this process took it up."""
         gained = self.share_done - (self.started_progress or 0.0)
-        if self.state != "running" or gained <= 0:
-            return None
-        return (time.monotonic() - self.started_at) * (1 - self.share_done) / gained
+        if self.state == "running" and gained > 0:
+            self.paced_seconds = (time.monotonic() - self.started_at) / gained
+        return self.paced_seconds
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of a trial that runs."""
+        whole = self.whole_seconds if self.state == "running" else None
+        return None if whole is None else whole * (1 - self.share_done)
 
 
 class SweepProgress:
@@ -68,6 +76,7 @@ class SweepProgress:
         # from the first trial's start to the last one's end, and of all trials together
         self.wall_seconds = self.trial_seconds = 0.0
         self._first_start: float | None = None
+        self._most_at_once = 0
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> SweepProgress:
@@ -113,6 +122,8 @@ class SweepProgress:
         progress.started_at = progress.running_since = time.monotonic()
         progress.started_progress = None
         self._first_start = self._first_start or progress.started_at
+        running = sum(each.state == "running" for each in self.trials.values())
+        self._most_at_once = max(self._most_at_once, running)
         self._refresh()
 
     def report(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -156,6 +167,10 @@ class SweepProgress:
 
     def _end(self, progress: TrialProgress, failure: str | None) -> None:
         self._add_time(progress)
+        if not failure and progress.started_progress is not None:
+            gained = 1 - progress.started_progress
+            if gained > 0:
+                progress.paced_seconds = (time.monotonic() - progress.started_at) / gained
         progress.state = "failed" if failure else "finished"
         self._print(progress.state, progress, failure.strip() if failure else _in_words(progress))
         self._refresh()
@@ -201,20 +216,46 @@ class SweepProgress:
                 )
         return Group(table, Text(self._counts(), style="dim"))
 
-    def _counts(self) -> str:
-        states = [progress.state for progress in self.trials.values()]
+    def standing(self) -> dict[str, float]:
+        """How many trials are in each state, and about how many `seconds_left`, where known.
+
+        Also for another thread, which tells those who watch from elsewhere.
+        """
+        states = [progress.state for progress in list(self.trials.values())]
         # what a search has not chosen yet
         states += ["waiting"] * (self._total - len(states))
-        counts = [
-            f"{states.count(state)} {state}"
-            for state in ("finished", "failed", "running", "waiting")
-            if states.count(state)
+        found: dict[str, float] = {state: states.count(state) for state in STATES}
+        seconds = self._seconds_left()
+        return found if seconds is None else found | {"seconds_left": round(seconds)}
+
+    def _seconds_left(self) -> float | None:
+        """By the pace of the trials that have one, those still to come taken as their mean.
+
+        Imports, data and resumes are left out: a pace counts from a trial's first report.
+        """
+        trials = list(self.trials.values())
+        paces = [whole for each in trials if (whole := each.whole_seconds) is not None]
+        if not paces:
+            return None
+        usual = sum(paces) / len(paces)
+        running = [each for each in trials if each.state == "running"]
+        left = [
+            usual * (1 - each.share_done) if each.seconds_left is None else each.seconds_left
+            for each in running
         ]
-        elapsed = time.monotonic() - self._began
-        done = sum(progress.share_done for progress in self.trials.values())
-        line = f"{', '.join(counts)} after {_clock(elapsed)}"
-        if done:
-            line += f", about {_clock(elapsed * (len(states) - done) / done)} left"
+        waiting = [each for each in trials if each.state == "waiting"]
+        to_come = sum(usual * (1 - each.share_done) for each in waiting)
+        to_come += usual * (self._total - len(trials))
+        at_once = max(1, min(self._most_at_once, len(running) + len(waiting)))
+        # the last trials run side by side with fewer
+        return max([(sum(left) + to_come) / at_once, *left])
+
+    def _counts(self) -> str:
+        standing = self.standing()
+        counts = [f"{standing[state]} {state}" for state in STATES if standing[state]]
+        line = f"{', '.join(counts)} after {_clock(time.monotonic() - self._began)}"
+        if "seconds_left" in standing:
+            line += f", about {_clock(standing['seconds_left'])} left"
         return line
 
 

@@ -11,9 +11,11 @@ from tuning.plan import Plan
 
 def print_plan(experiment: Experiment, plan: Plan, console: Console) -> None:
     """How many trials there are, and a warning where the search is tuned on the test set."""
+    longer = len(plan.continues)
+    go_on = f", {longer} of them from where a shorter run ended" if longer else ""
     console.print(
         f"{experiment.name}: {plan.total} trials, {len(plan.values)} finished before, "
-        f"{plan.to_train} to train",
+        f"{plan.to_train} to train{go_on}",
         highlight=False,
     )
     for line in why_trained(plan.changed):

@@ -147,6 +147,7 @@ def _train(
             highlight=False,
         )
         with SweepProgress(plan.missing, console, plan.to_train, plan.points) as progress:
+            holder.tell(progress.standing)
             job = _job(experiment, plan, store, runs, progress)
             lost = LostRay(store, runs, experiment.name, again, console, progress)
             with RayWatch(ray_processes(), lost):

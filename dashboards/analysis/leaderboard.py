@@ -11,12 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from dashboards.analysis.grouping import networks
-from switokd.tracking.address import is_server
-
-# where `make ui` shows a store that has no server of its own
-LOCAL_UI = "http://127.0.0.1:5000"
-# without it MLflow opens its view for language models
-VIEW = "workflowType=machine_learning"
+from switokd.tracking.ui import VIEW
 
 # what identifies a row; the method first, as that is what is compared
 TRIAL_COLUMNS = {
@@ -115,11 +110,6 @@ def run_table(trials: pd.DataFrame, ui: str) -> pd.DataFrame:
         for experiment, run in zip(trials["experiment_id"], trials["run_id"], strict=True)
     ]
     return table.rename(columns={"variant": "method", "temperature": "τ"})
-
-
-def ui_address(uri: str) -> str:
-    """Where MLflow's UI shows the store: the server itself, else where `make ui` would."""
-    return uri.rstrip("/") if is_server(uri) else LOCAL_UI
 
 
 def run_url(ui: str, experiment_id: str, run_id: str) -> str:

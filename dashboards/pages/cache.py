@@ -55,6 +55,12 @@ def latest_trials(uri: str) -> pd.DataFrame:
     return with_news(kept, store(uri).unfinished())
 
 
+@st.cache_data(ttl=RUNNING_SECONDS - 1, show_spinner=False, max_entries=4)
+def standings(uri: str) -> dict[str, dict[str, float]]:
+    """How far each sweep at work is, by its experiment."""
+    return store(uri).standings()
+
+
 @st.cache_data(show_spinner="Comparing ...", max_entries=16)
 def compared(
     _trials: pd.DataFrame, uri: str, read_at: float, chosen: str, baseline: str

@@ -6,12 +6,13 @@ import pandas as pd
 import streamlit as st
 
 from dashboards.analysis.grouping import grouped
-from dashboards.analysis.leaderboard import run_url, ui_address
+from dashboards.analysis.leaderboard import run_url
 from dashboards.analysis.lengths import newest
 from dashboards.analysis.running import STUDENT_TOP1, failures, progress_table
 from dashboards.pages import cache
 from dashboards.pages.selection import Selection, select
 from dashboards.reports.wording import duration
+from switokd.tracking.ui import ui_address
 
 EVERY_SECONDS = 5
 SILENT_SECONDS = 600
@@ -36,6 +37,7 @@ def show(chosen: Selection) -> None:
     with st.container(horizontal=True, gap="small"):
         for status, name in shown.items():
             st.metric(name, int(counts.get(status, 0)), width="content")
+        show_standings(cache.standings(uri), chosen.experiment)
     running = trials[trials["status"] == "RUNNING"]
     if running.empty:
         st.info("Nothing is running. This page updates by itself.", icon=":material/bedtime:")
@@ -56,6 +58,22 @@ def show(chosen: Selection) -> None:
             column_config={"run": st.column_config.LinkColumn(display_text="MLflow")},
         )
     st.caption(f"Read at {pd.Timestamp.now():%H:%M:%S}, every {EVERY_SECONDS} s.")
+
+
+def show_standings(standings: dict[str, dict[str, float]], experiment: str | None) -> None:
+    """What the sweeps at work have still to do, as their drivers say."""
+    at_work = [each for name, each in standings.items() if experiment in (None, name)]
+    if not at_work:
+        return
+    st.metric("Waiting", int(sum(each["waiting"] for each in at_work)), width="content")
+    left = [each["seconds_left"] for each in at_work if "seconds_left" in each]
+    if left:
+        st.metric(
+            "Time left",
+            duration(max(left)),
+            width="content",
+            help="Of the whole sweep (the longest, where several are at work), at the pace so far.",
+        )
 
 
 def show_progress(table: pd.DataFrame) -> None:

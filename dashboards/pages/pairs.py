@@ -10,12 +10,13 @@ from streamlit.delta_generator import DeltaGenerator
 
 from dashboards.analysis.comparison import ALWAYS_TRAINING, BASELINE, comparison_notes
 from dashboards.analysis.finding import finding
-from dashboards.analysis.leaderboard import PERCENT_COLUMNS, leaderboard, run_table, ui_address
+from dashboards.analysis.leaderboard import PERCENT_COLUMNS, leaderboard, run_table
 from dashboards.figures.comparison_figures import interval_figure, pair_matrix
 from dashboards.pages.selection import STILL, Selection, select
 from dashboards.reports.csv_table import comparison_csv
 from dashboards.reports.latex_table import latex_table
 from dashboards.reports.wording import INTERVAL_CAPTION, legend
+from switokd.tracking.ui import ui_address
 
 HELP = {
     "updates saved": "Share of the teachers' updates that the switch skipped.",

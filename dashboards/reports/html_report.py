@@ -14,7 +14,7 @@ from dashboards.analysis.comparison import BASELINE, comparison_frame, compariso
 from dashboards.analysis.finding import finding
 from dashboards.analysis.grouping import finished, grouped
 from dashboards.analysis.labels import trial_name
-from dashboards.analysis.leaderboard import leaderboard, ui_address
+from dashboards.analysis.leaderboard import leaderboard
 from dashboards.analysis.lengths import newest, superseded_note
 from dashboards.analysis.swept_axes import sensitivity_points, student_rows, swept_keys
 from dashboards.analysis.windows import (
@@ -32,6 +32,7 @@ from dashboards.reports.wording import INTERVAL_CAPTION, TIMELINE_CAPTION, legen
 from dashboards.store.runs import RunFrames
 from dashboards.store.timeline_source import link_points
 from switokd import names
+from switokd.tracking.ui import ui_address
 
 # what a reader of a supplement looks through; the dashboard has the others
 COHORTS_WITH_TIMELINES = 6

@@ -8,6 +8,7 @@ everything else under the prefixes of `analysis.columns` (`params.recipe.epochs`
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import pandas as pd
 from dashboards.analysis.columns import METRICS, PARAMS, TAGS
 from switokd import names
 from switokd.spec.tracked_params import fill_params
+from switokd.spec.trial import dataset_name
 from switokd.tracking.address import StoreError, check_answers, default_uri
 from switokd.tracking.store import TrackingStore
 from switokd.validation import nearest
@@ -66,6 +68,15 @@ class RunFrames:
         """The trials, of all experiments, that run, failed or were stopped."""
         return self._frame(self._store.experiments(), "attributes.status != 'FINISHED'")
 
+    def standings(self) -> dict[str, dict[str, float]]:
+        """Of each sweep at work, by experiment: trials in each state, and seconds left if known."""
+        known = self._store.experiments()
+        at_work = f"attributes.status = 'RUNNING' and tags.`{names.STANDING}` != ''"
+        return {
+            known[run.info.experiment_id]: json.loads(run.data.tags[names.STANDING])
+            for run in self._store.runs(list(known), at_work)
+        }
+
     def _frame(self, experiments: dict[str, str], condition: str = "") -> pd.DataFrame:
         rows = [
             row_of(run, experiments[run.info.experiment_id])
@@ -113,7 +124,9 @@ def row_of(run: Run, experiment: str) -> dict[str, object]:
         "end_time": run.info.end_time,
     }
     row |= {name: tags.get(tag) for name, tag in IDENTITY_TAGS.items()}
-    row |= {name: params.get(name) for name in ("dataset", "temperature", "seed")}
+    row |= {name: params.get(name) for name in ("temperature", "seed")}
+    if params.get("dataset"):
+        row["dataset"] = dataset_name(params["dataset"], params["dataset_path"])
     if params.get("stand_in") == "true":
         # not the set itself: no published number belongs beside it
         row["dataset"] = f"{row['dataset']} (stand-in)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -50,7 +51,13 @@ def sweep(
 
     own_process = sys.argv[1:2] == ["sweep"]
     going_on = [a for a in sys.argv[1:] if a != "--fresh"] if own_process else None
-    failures = run_sweep(spec, runs=RUNS, console=console, fresh=fresh, again=going_on)
+    try:
+        failures = run_sweep(spec, runs=RUNS, console=console, fresh=fresh, again=going_on)
+    except KeyboardInterrupt:
+        again = shlex.join(["switokd", *going_on]) if going_on else "the same call"
+        complain("finished trials are tracked, the others keep their checkpoints")
+        complain(f"  this goes on from there: {again}")
+        raise typer.Exit(INTERRUPTED) from None
     by_id = {trial.trial_id: trial for trial in spec.trials}
     for trial_id, reason in failures.items():
         # a search finds trials that the file does not name
@@ -103,6 +110,7 @@ def train(
     from switokd.files.lock import writable
     from switokd.session.trial_session import open_session
     from switokd.tracking import tracker as tracking
+    from switokd.tracking.holder import Holder
     from switokd.tracking.store import TrackingStore
     from switokd.tracking.tracker import TrialTracker
     from switokd.training.timeline import DivergedError
@@ -111,6 +119,7 @@ def train(
 
     writable(RUNS)
     tracked = tracking.open_experiment(spec.name, runs=RUNS)
+    Holder(spec.name, RUNS / spec.name).look(tracked)
     console.print(f"{chosen.trial_id} {chosen.label}", highlight=False)
     plan = make_plan(spec, tracked)
     run_id = plan.run_ids.get(chosen.trial_id)

@@ -17,9 +17,11 @@ def smoke_form(file: File) -> File:
     """Stand-in images, two epochs, one seed, its own name; of a search two points."""
     recipes = []
     for recipe in file.recipe:
-        small = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "warmup_epochs": 0}
+        small: dict[str, int | None] = {"epochs": EPOCHS, "batch_size": BATCH_SIZE}
+        # all of the few that there are
+        small |= {"warmup_epochs": 0, "train_images": None}
         milestones = recipe.milestones[:1] and (EPOCHS,)
-        recipes.append(recipe.model_copy(update=small | {"milestones": milestones}))
+        recipes.append(recipe.model_copy(update={**small, "milestones": milestones}))
     few = min(POINTS, file.search.trials or POINTS) if file.search.draws else None
     search = {"trials": few, "grace_epochs": 1, "perturbation_epochs": 1}
     return file.with_changes(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, SerializeAsAny, Strict, model_validator
@@ -20,8 +21,15 @@ from switokd.spec.resources import Resources
 from switokd.user_modules import add_to_path, folder_of, is_address, source_of
 from switokd.validation import FieldError, Finite, Frozen, PlainName, Text, Whole
 
+# the reader of anybody's images, whose name says nothing of them
+OWN_IMAGES = "image_folder"
 Temperature = Annotated[Finite, Field(gt=0)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+
+
+def dataset_name(dataset: str, path: str | None) -> str:
+    """What people call the data: a user's own images are named after their folder or file."""
+    return Path(path).name if path and dataset == OWN_IMAGES else dataset
 
 
 class MethodSpec(Frozen):
@@ -130,6 +138,10 @@ class TrialSpec(Frozen):
         if not self.teachers:
             return "single"
         return f"{len(self.teachers)}T{len(self.students)}S"
+
+    @property
+    def dataset_name(self) -> str:
+        return dataset_name(self.dataset, self.dataset_path)
 
     @property
     def pair(self) -> str:

@@ -43,7 +43,7 @@ def trial_note(trial: TrialSpec) -> str:
     roles += [f"student {name}: {trial.networks[name].label}" for name in trial.students]
     together = "; ".join(roles) if trial.teachers else f"{trial.networks['S1'].label} alone"
     return (
-        f"**{trial.method.variant}** on {trial.dataset}: {together}. Seed {trial.seed}, "
+        f"**{trial.method.variant}** on {trial.dataset_name}: {together}. Seed {trial.seed}, "
         f"{trial.recipe.epochs} epochs.\n\n"
         "`gap`, `threshold`, `expert` and `paused` have one point a window of steps; every single "
         f"step is in `{names.TIMELINE_FILE}`. Trial `{trial.trial_id}`: "
@@ -74,9 +74,8 @@ def dataset_input(trial: TrialSpec) -> DatasetInput:
         "train_images": recipe.train_images,
     }
     text = json.dumps(facts, sort_keys=True)
-    name = Path(trial.dataset_path).name if trial.dataset_path else trial.dataset
     dataset = Dataset(
-        name=name,
+        name=trial.dataset_name,
         digest=hashlib.sha256(text.encode()).hexdigest()[:8],
         source_type="local",
         source=json.dumps({"uri": trial.dataset_path or trial.dataset}),

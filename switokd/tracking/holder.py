@@ -1,7 +1,8 @@
 """Who is at work on an experiment, told through the store: for folders that share no disk.
 
-A sweep's run carries its holder: host, process, folder, and a beat that a living one renews. Locks
-on files tell processes of one folder apart; this tells folders and machines apart.
+A sweep's run carries its holder: host, process, folder, and a beat that a living one renews, with
+how far the sweep is. Locks on files tell processes of one folder apart; this tells folders and
+machines apart.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -48,6 +50,7 @@ class Holder:
             "folder": str(folder.absolute()),
         }
         self._held: TrackedExperiment | None = None
+        self._standing: Callable[[], Mapping[str, float]] | None = None
         self.displaced = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat_forever, daemon=True)
@@ -68,6 +71,19 @@ class Holder:
             self._beat(tracked.uri, run.info.run_id)
         if not self._thread.is_alive():
             self._thread.start()
+
+    def look(self, tracked: TrackedExperiment) -> None:
+        """Raise HeldError where a sweep of another folder lives; in this one file locks tell."""
+        run = tracked.sweep_run(self._experiment)
+        other = None if run is None else self._other(run)
+        if other is None or other["folder"] == self._me["folder"]:
+            return
+        if self._lives(tracked, other):
+            raise self._refused(other)
+
+    def tell(self, standing: Callable[[], Mapping[str, float]]) -> None:
+        """From now on say with each beat how far the sweep is."""
+        self._standing = standing
 
     def confirm(self) -> Run | None:
         """The sweep's run; raises HeldError where another has become its holder since."""
@@ -105,7 +121,10 @@ class Holder:
 
     def _beat(self, uri: str, run_id: str) -> None:
         tag = json.dumps(self._me | {"beat": time.time()})
-        open_client(uri).set_tag(run_id, names.HOLDER, tag)
+        client = open_client(uri)
+        client.set_tag(run_id, names.HOLDER, tag)
+        if self._standing is not None:
+            client.set_tag(run_id, names.STANDING, json.dumps(self._standing()))
 
     def _beat_forever(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
@@ -138,7 +157,10 @@ class Holder:
         with contextlib.suppress(TrackingError), tracking_errors(self._held.uri):
             run = self._held.sweep_run(self._experiment)
             if run is not None and names.HOLDER in run.data.tags and self._other(run) is None:
-                open_client(self._held.uri).delete_tag(run.info.run_id, names.HOLDER)
+                client = open_client(self._held.uri)
+                for tag in (names.HOLDER, names.STANDING):
+                    if tag in run.data.tags:
+                        client.delete_tag(run.info.run_id, tag)
 
 
 def process_birth(pid: int) -> str | None:

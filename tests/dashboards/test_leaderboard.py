@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from dashboards.analysis.comparison import comparison_frame
-from dashboards.analysis.leaderboard import leaderboard, run_table, runs_url, ui_address
+from dashboards.analysis.leaderboard import leaderboard, run_table, runs_url
 from dashboards.analysis.running import failures, progress_table
+from switokd.tracking.ui import ui_address
 
 Record = dict[str, Any]
 MakeRecord = Callable[..., Record]

@@ -30,11 +30,11 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Any:
     return spec
 
 
-def run_of(spec: Any, number: int, **recipe: Any) -> Any:
+def run_of(spec: Any, number: int, data: dict[str, str] | None = None, **recipe: Any) -> Any:
     trial = spec.model_validate(
         {
             "experiment": "one",
-            "dataset": "digits",
+            **(data or {"dataset": "digits"}),
             "networks": {"T1": {"model": "wrn_16_2"}, "S1": {"model": "wrn_16_1"}},
             "method": {"name": "dml"},
             "seed": number,
@@ -77,3 +77,18 @@ def test_a_new_setting_that_is_used_is_an_axis_of_old_runs_too(later: Any) -> No
     frame = grouped(frame_of(run_of(TrialSpec, 0), run_of(later, 1, mixup=0.2)))
     assert frame["group"].nunique() == 2
     assert set(frame["axes"]) == {"recipe.mixup=0.0", "recipe.mixup=0.2"}
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ({"dataset": "image_folder", "dataset_path": "../data/flowers"}, "flowers"),
+        ({"dataset": "image_folder", "dataset_path": "/data/flowers.lmdb"}, "flowers.lmdb"),
+        # one of the sets with published numbers, wherever it lies
+        ({"dataset": "imagenet", "dataset_path": "/data/ILSVRC2012"}, "imagenet"),
+        ({"dataset": "digits"}, "digits"),
+    ],
+)
+def test_own_images_are_named_after_their_folder(data: dict[str, str], name: str) -> None:
+    run = run_of(TrialSpec, 0, data)
+    assert frame_of(run)["dataset"].tolist() == [name]

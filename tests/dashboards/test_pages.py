@@ -12,6 +12,9 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import dashboards.pages
+from switokd.tracking import tracker as tracking
+from switokd.tracking.holder import Holder
+from switokd.tracking.store import TrackedExperiment
 
 Record = dict[str, Any]
 PAGES = ["pairs", "timelines", "sensitivity", "why", "live"]
@@ -53,6 +56,10 @@ def failed_store(
 def messages(app: AppTest) -> str:
     assert not app.exception, app.exception[0].value
     return " ".join(block.value for block in [*app.info, *app.warning, *app.error])
+
+
+def labels(app: AppTest) -> list[str]:
+    return [metric.label for metric in app.metric]
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -117,6 +124,21 @@ def test_a_running_trial_shows_its_progress(
     assert [metric.value for metric in app.metric] == ["1", "33", "1", "0"]
     row = app.dataframe[0].value.iloc[0]
     assert (row["epoch"], row["epochs"], row["progress"]) == (2, 4, 0.5)
+
+
+def test_a_sweep_at_work_shows_what_waits_and_the_time_left(
+    open_page: Callable[[str, str], AppTest], writer: Any, record: Callable[..., Record]
+) -> None:
+    writer.write(record(scores={"T1": (97.0, 97.0), "S1": (95.0, 95.0)}))
+    sweep = tracking.open_sweep(TrackedExperiment(writer.uri, writer.experiment_id), "fixture")
+    assert labels(open_page("live", writer.uri)) == ["Running", "Finished", "Failed", "Stopped"]
+    with Holder("fixture", Path("runs")) as holder:
+        holder.tell(lambda: {"waiting": 7, "seconds_left": 754})
+        holder.claim(sweep)
+        app = open_page("live", writer.uri)
+        values = {metric.label: metric.value for metric in app.metric}
+        assert (values["Waiting"], values["Time left"]) == ("7", "12 min 34 s")
+    assert "Waiting" not in labels(open_page("live", writer.uri))
 
 
 def test_a_store_that_does_not_answer_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,12 @@ def test_only_the_common_seeds_are_paired() -> None:
     assert difference(more, VANILLA) == difference(OURS, VANILLA)
 
 
+def test_two_common_seeds_are_enough_to_pair() -> None:
+    result = difference(OURS.iloc[:2], VANILLA)
+    assert result.p_value == pytest.approx(stats.ttest_rel(OURS.iloc[:2], VANILLA.iloc[:2]).pvalue)
+    assert result.test == "paired t, 2 seeds"
+
+
 def test_other_seeds_fall_to_welch() -> None:
     baseline = pd.Series([91.4, 91.5, 91.9, 90.2], index=[10, 11, 12, 13])
     result = difference(OURS, baseline)

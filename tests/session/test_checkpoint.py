@@ -80,6 +80,14 @@ def test_with_every_checkpoint_damaged_there_is_none(folder: CheckpointFolder, p
     assert folder.latest() is None
 
 
+def test_a_later_step_counts_whenever_it_was_written(folder: CheckpointFolder, path: Path) -> None:
+    """A copied folder's files have the times at which they were copied."""
+    earlier, later = (folder.save(step, {"step": step}) for step in (9, 10))
+    os.utime(path / earlier, ns=(2_000_000_000, 2_000_000_000))
+    os.utime(path / later, ns=(1_000_000_000, 1_000_000_000))
+    assert folder.latest() == {"step": 10}
+
+
 def test_of_one_step_the_last_written_counts(folder: CheckpointFolder, path: Path) -> None:
     # digests order files at random, so one of several values would come out wrong
     for value in range(8):

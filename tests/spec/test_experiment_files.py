@@ -76,7 +76,7 @@ def test_the_stated_cost_is_the_files(path: Path) -> None:
     said = re.search(r"Cost: +(\d+) trials of ([\d,]+) (epochs \(([\d,]+) )?", path.read_text())
     assert said, "the header states trials and steps"
     recipe = experiment.trials[0].recipe
-    images = TRAINING_IMAGES[experiment.dataset.name]
+    images = recipe.train_images or TRAINING_IMAGES[experiment.dataset.name]
     steps = recipe.epochs * math.ceil(images / recipe.batch_size)
     assert int(said[1]) == len(experiment.trials)
     assert int((said[4] or said[2]).replace(",", "")) == steps

@@ -60,6 +60,19 @@ def tag_of(store: TrackedExperiment) -> str | None:
     return tag
 
 
+def test_who_trains_one_trial_looks_but_does_not_hold(
+    store: TrackedExperiment, tmp_path: Path
+) -> None:
+    sweep = holder_elsewhere(store)
+    with pytest.raises(HeldError, match="/elsewhere/shared"):
+        Holder("shared", tmp_path).look(store)
+    # in its own folder the trial's lock tells
+    Holder("shared", Path("/elsewhere/shared")).look(store)
+    sweep.communicate("x")
+    Holder("shared", tmp_path).look(store)
+    assert tag_of(store) is None
+
+
 def test_who_comes_second_is_told_of_the_first_until_that_has_died(
     store: TrackedExperiment, tmp_path: Path
 ) -> None:

@@ -114,3 +114,35 @@ def test_a_log_file_gets_lines_and_no_escape_sequences(clock: Clock) -> None:
     assert progress.failures.keys() == {second}
     assert progress.unfinished
     assert "\x1b" not in sweep.printed()
+
+
+def test_the_time_left_is_by_the_pace_and_not_by_what_came_before_it(clock: Clock) -> None:
+    """A minute of imports, then a quarter of a trial in 10 seconds, two at once of three."""
+    sweep = Sweep(terminal=False)
+    first, second, third = sweep.trials
+    progress = sweep.progress
+    progress.start(first)
+    progress.start(second)
+    clock.now += 60
+    assert progress.standing() == {"finished": 0, "failed": 0, "running": 2, "waiting": 1}
+    for trial in (first, second):
+        progress.report(trial, REPORT | {"progress": 0.0})
+    clock.now += 10
+    progress.report(first, REPORT | {"progress": 0.25})
+    # 30 s of the first, 40 of the second (of no pace of its own yet) and of the third, by two
+    assert progress.standing()["seconds_left"] == 55
+    clock.now += 30
+    progress.report(first, REPORT | {"progress": 1.0})
+    progress.complete(first)
+    progress.report(second, REPORT | {"progress": 1.0})
+    progress.complete(second)
+    assert progress.standing() == {
+        **{"finished": 2, "failed": 0, "running": 0, "waiting": 1},
+        "seconds_left": 40,
+    }
+    progress.start(third)
+    progress.report(third, REPORT | {"progress": 0.5})
+    clock.now += 10
+    progress.report(third, REPORT | {"progress": 0.75})
+    # what it gained here, not what it was taken up with
+    assert progress.standing()["seconds_left"] == 10
