@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    model_validator,
+)
 
 
 class SpecError(ValueError):
@@ -39,6 +48,16 @@ class FieldError(SpecError):
 Whole = Annotated[int, Strict()]
 Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Text = Annotated[str, Strict()]
+
+
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError("must be letters, digits, '.', '_' and '-', the first a letter or digit")
+    return name
+
+
+# files and folders are called after it, so that it must fit a file name
+PlainName = Annotated[Text, Field(max_length=100), AfterValidator(_plain_name)]
 
 # pydantic speaks of Python's types; an experiment file has these
 IN_WORDS = {

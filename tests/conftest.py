@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from switokd import user_modules
 from tests.processes import RAY_SETTINGS
 from tests.shared_folder import VARIABLE, open_shared_folder
 from tests.tuning.shared_ray import running_ray
+
+UserModule = Callable[..., str]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,6 +60,27 @@ def main_module() -> Iterator[None]:
     before = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = before
+
+
+@pytest.fixture
+def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[UserModule]:
+    """Writes a module of a user's into a folder that Python looks into, and says its name."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
+    monkeypatch.setattr(user_modules, "_imported", {})
+    known = set(sys.modules)
+
+    def write(text: str, name: str = "brought") -> str:
+        path = folder / f"{name.replace('.', '/')}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+        return name
+
+    yield write
+    for name, module in list(sys.modules.items()):
+        if name not in known and str(folder) in str(getattr(module, "__file__", "")):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from switokd.spec.space import SearchPoint
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.store import TrackedExperiment, TrackingStore
 from switokd.validation import FieldError
+from tuning.changed_trials import changed_since
 from tuning.schedulers.judged_results import PastResult
 
 
@@ -28,7 +29,8 @@ class Plan:
     `values`: the search's metric of finished trials by id, None where a run has none; `run_ids`:
     their runs; `all_run_ids`: those of unfinished trials too. `to_choose`: how many trials a guided
     search adds to the known ones. `continues`: for a missing trial, by id, finished ones that are
-    it with fewer epochs.
+    it with fewer epochs. `changed`: for a missing trial a finished one that the file had before,
+    and the params in which they differ.
     """
 
     trials: tuple[TrialSpec, ...]
@@ -38,6 +40,7 @@ class Plan:
     run_ids: dict[str, str] = field(default_factory=dict)
     all_run_ids: dict[str, str] = field(default_factory=dict)
     continues: dict[str, list[str]] = field(default_factory=dict)
+    changed: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
 
     @property
     def missing(self) -> list[TrialSpec]:
@@ -80,13 +83,15 @@ def make_plan(experiment: Experiment, store: TrackedExperiment | None) -> Plan:
     finished = {key: ended[key] for key in trials if key in ended}
     values = {key: run.data.metrics.get(search.metric) for key, run in finished.items()}
     run_ids = {key: run.info.run_id for key, run in finished.items()}
-    continues = shorter_trials(
-        [trial for key, trial in trials.items() if key not in finished],
-        {key: run.data.params for key, run in ended.items()},
-    )
+    missing = [trial for key, trial in trials.items() if key not in finished]
+    params = {key: run.data.params for key, run in ended.items()}
+    continues = shorter_trials(missing, params)
+    former = {key: value for key, value in params.items() if key not in trials}
+    # a guided search's earlier points are no older form of its first ones
+    changed = {} if search.draws else changed_since(missing, former)
     all_run_ids = {key: runs[key].info.run_id for key in trials if key in runs}
     known = tuple(trials.values())
-    return Plan(known, candidates, values, to_choose, run_ids, all_run_ids, continues)
+    return Plan(known, candidates, values, to_choose, run_ids, all_run_ids, continues, changed)
 
 
 def past_results(plan: Plan, store: TrackedExperiment, metric: str) -> list[PastResult]:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from switokd.files.storage import open_folder
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.address import is_local
 from switokd.tracking.store import TrackedExperiment
-from switokd.training.build import open_data
+from switokd.training.build import build_network, build_trial_method, open_data
+from switokd.training.tryout import try_method
 from switokd.validation import SpecError
+
+# a method is tried with so many
+TRIED_CLASSES = 10
 
 
 def check_data(trials: Sequence[TrialSpec]) -> None:
-    """Open each data set once, and the folder for checkpoints where they have an address.
+    """Open each data set once, and the folder for checkpoints where they have an address; build
+    and try what comes from outside once.
 
     Raises SpecError and DataError for what is missing or damaged.
     """
@@ -36,6 +43,30 @@ def check_data(trials: Sequence[TrialSpec]) -> None:
         except OSError as error:
             reason = " ".join(str(error).split())
             raise SpecError(f"resources.storage: {storage} cannot be read: {reason}") from None
+    check_outside(trials)
+
+
+def check_outside(trials: Sequence[TrialSpec]) -> None:
+    """Build and try once what comes from outside: networks, their weights, methods.
+
+    Raises SpecError.
+    """
+    seen: set[tuple[object, ...]] = set()
+    for trial in trials:
+        kind = (trial.method.model_dump_json(), trial.topology, trial.frozen)
+        if trial.method.source is not None and kind not in seen:
+            seen.add(kind)
+            try_method(build_trial_method(trial), trial.method.name, TRIED_CLASSES)
+        for spec in trial.networks.values():
+            if spec.source is None and spec.weights_digest is None:
+                continue
+            recipe = trial.recipe
+            data = (trial.dataset, trial.dataset_path, recipe.image_size, recipe.precision)
+            request = (*data, spec.model_dump_json())
+            if request not in seen:
+                seen.add(request)
+                with open_data(trial) as opened:
+                    build_network(trial, spec, 0, opened.num_classes, torch.device("cpu"))
 
 
 def check_store_is_shared(store: TrackedExperiment, nodes: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from switokd.spec.experiment import Experiment
+from tuning.changed_trials import why_trained
 from tuning.plan import Plan
 
 
@@ -17,6 +18,8 @@ def print_plan(experiment: Experiment, plan: Plan, console: Console) -> None:
         f"{plan.to_train} to train{go_on}",
         highlight=False,
     )
+    for line in why_trained(plan.changed):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
     if tuned_on_the_test_set(experiment):
         console.print(
             f"recipe.holdout is 0: {experiment.search.metric} is measured on the test set, on "

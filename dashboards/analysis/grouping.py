@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dashboards.analysis.columns import PARAMS, column_of, columns_of, metric_column
+from dashboards.analysis.labels import called_in
 from switokd import names
 
 NETWORK_PARAM = re.compile(r"params\.([TS]\d+)\.(\w+)")
@@ -114,7 +115,7 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
         part = rows.assign(
             network=name,
             role="teacher" if name.startswith("T") else "student",
-            model=rows[f"params.{name}.model"],
+            model=[called_in(pair)[name] for pair in rows["pair"]],
             network_key=(recipe + "|" + settings[name])[rows.index],
             cohort_key=cohort[rows.index],
             measured_on=tested,

@@ -14,3 +14,17 @@ def trial_name(row: pd.Series | Mapping[str, Any], tau: str = "τ") -> str:
     if row["topology"] != "single":
         parts.append(f"{tau}={row['temperature']:g}")
     return " ".join([*parts, row.get("axes", "")]).strip()
+
+
+def called_in(pair: str) -> dict[str, str]:
+    """What the networks of a pair are called, by T1, S1, ...: their short names where there are.
+
+    A pair is `wrn_16_10+wrn_16_2>mobilenet`, or the name of a network that is alone.
+    """
+    teachers, _, students = pair.rpartition(">")
+    sides = {"T": teachers.split("+") if teachers else [], "S": students.split("+")}
+    return {
+        f"{letter}{number}": name
+        for letter, side in sides.items()
+        for number, name in enumerate(side, start=1)
+    }

@@ -18,7 +18,7 @@ from dashboards.analysis.explanations import (
     row_maps,
 )
 from dashboards.analysis.grouping import finished, grouped
-from dashboards.analysis.labels import trial_name
+from dashboards.analysis.labels import called_in, trial_name
 from dashboards.figures.heat_maps import MOST_SCENES, surface_grid
 from dashboards.figures.overlay_grid import colour_scale, overlay_grid
 from dashboards.pages import cache
@@ -92,8 +92,9 @@ def show_rows(
         return
     if others:
         st.warning("Explained on other images, and left out: " + ", ".join(others))
+    called = called_in(of_pair["pair"].iloc[0])
     models = {
-        network: str(of_pair[f"params.{network}.model"].iloc[0])
+        network: called[network]
         for network in dict.fromkeys(source.network for row in rows.values() for source in row)
     }
     left, right = st.columns([2, 3], vertical_alignment="bottom")

@@ -13,7 +13,8 @@ from switokd import names
 from switokd.cli.arguments import RUNS, Network, RunName, Weights, WhichWeights
 from switokd.cli.terminal import console
 from switokd.data import DATASETS
-from switokd.models import MODELS
+from switokd.models import MODELS, checked_model
+from switokd.user_modules import add_to_path
 from switokd.validation import SpecError
 
 
@@ -34,9 +35,10 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a trained network on the test set of its data."""
-    for name, registry in ((model, MODELS), (dataset, DATASETS)):
+    for name, check in ((model, checked_model), (dataset, DATASETS.checked)):
         if name is not None:
-            registry.check(name)
+            check(name)
+    add_to_path(Path.cwd())
     from switokd.inspection import weights as stored_weights
     from switokd.training.build import choose_device
 
@@ -51,7 +53,7 @@ def evaluate(
         stored = {name: stored_weights.read_weights(path) for name, path in paths.items()}
     table = Table(box=None, header_style="bold")
     rows = [
-        {"network": f"{name} {entry.model}".strip(), "data": entry.dataset}
+        {"network": f"{name} {entry.label}".strip(), "data": entry.dataset}
         | stored_weights.describe(stored_weights.evaluate(entry, choose_device("auto")))
         for name, entry in stored.items()
     ]
@@ -130,13 +132,34 @@ def explain(
     console.print(f"in the run's artifacts and in {folder}", highlight=False, soft_wrap=True)
 
 
-def models() -> None:
-    """List the networks: name, parameters, reference."""
-    from switokd.models import describe
+def models(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="as in an experiment file: resnet20, torchvision/NAME, timm/NAME, module:callable",
+        ),
+    ] = None,
+    image_size: Annotated[
+        int, typer.Option(min=4, max=4096, help="of the images that are computed with, in pixels")
+    ] = 32,
+) -> None:
+    """List networks: parameters, multiply-adds, time."""
+    add_to_path(Path.cwd())
+    from switokd.inspection.network_cost import network_cost
 
-    table = Table("name", "classes", "parameters", "reference", box=None, header_style="bold")
-    for card in describe():
-        table.add_row(card.name, str(card.nominal_classes), f"{card.parameters:,}", card.reference)
+    columns = ("name", "classes", "parameters", "multiply-adds", "ms an image", "reference")
+    table = Table(*columns, box=None, header_style="bold")
+    for name in names or MODELS:
+        cost = network_cost(checked_model(name), image_size)
+        table.add_row(
+            name,
+            str(cost.card.nominal_classes),
+            f"{cost.card.parameters:,}",
+            f"{cost.multiply_adds:,}",
+            f"{cost.milliseconds:.2f}",
+            cost.card.reference,
+        )
     console.print(table)
 
 

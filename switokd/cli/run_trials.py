@@ -115,6 +115,7 @@ def train(
     from switokd.tracking.tracker import TrialTracker
     from switokd.training.timeline import DivergedError
     from tuning.plan import make_plan
+    from tuning.preflight import check_outside
 
     writable(RUNS)
     tracked = tracking.open_experiment(spec.name, runs=RUNS)
@@ -127,6 +128,7 @@ def train(
         _print_summary(TrackingStore(tracked.uri).run(run_id).data.metrics)
         console.print(f"run {run_id}", highlight=False)
         return
+    check_outside([chosen])
     result = None
     # a trial is the child of its experiment's sweep, whoever trains it
     tracked = tracking.open_sweep(tracked, spec.name, reopen=False)

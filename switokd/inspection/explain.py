@@ -97,10 +97,15 @@ def explain(stored: Mapping[str, StoredNetwork], images: int, device: torch.devi
         networks = {
             name: load_network(entry, data.num_classes).to(device) for name, entry in stored.items()
         }
+        layers: dict[str, nn.Module] = {}
         for pictures, labels in data.evaluation("test"):
             assert isinstance(pictures, Tensor), "a test image has one view"
+            layers = layers or {
+                name: target_layer(stored[name].model, network, stored[name].origin, pictures)
+                for name, network in networks.items()
+            }
             maps = {
-                name: heat_maps(stored[name].model, network, pictures, labels)
+                name: heat_maps(network, layers[name], pictures, labels)
                 for name, network in networks.items()
             }
             for (teacher, student), tally in tallies.items():
@@ -112,7 +117,7 @@ def explain(stored: Mapping[str, StoredNetwork], images: int, device: torch.devi
     return Explanation(
         images=_as_seen(torch.stack([image for _, image, _ in chosen]), source.mean, source.std),
         maps={name: np.stack([maps[name] for _, _, maps in chosen]) for name in stored},
-        models={name: entry.model for name, entry in stored.items()},
+        models={name: entry.label for name, entry in stored.items()},
         classes=[class_names[label] for label, _, _ in chosen],
         agreements=[tally.agreement(*link) for link, tally in tallies.items()],
     )
@@ -153,8 +158,8 @@ def _as_seen(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) ->
     return pictures
 
 
-def heat_maps(model: str, network: nn.Module, images: Tensor, targets: Tensor) -> HeatMaps:
-    """Grad-CAM of `network`, built as `model`, for images (B, C, H, W) and their classes (B,).
+def heat_maps(network: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> HeatMaps:
+    """Grad-CAM of a layer of `network` for images (B, C, H, W) and their classes (B,).
 
     The maps are (B, H, W), 0 to 1 within each image (0 throughout where nothing speaks for the
     class). The network is explained in evaluation mode and left in the mode it was in.
@@ -162,7 +167,7 @@ def heat_maps(model: str, network: nn.Module, images: Tensor, targets: Tensor) -
     training = network.training
     network.eval()
     try:
-        method = LayerGradCam(network, target_layer(model, network))
+        method = LayerGradCam(network, layer)
         coarse = method.attribute(images, target=targets, relu_attributions=True)
     finally:
         network.train(training)

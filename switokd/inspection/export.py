@@ -16,6 +16,7 @@ from switokd.data.source import StreamSource
 from switokd.inspection.weights import StoredNetwork, load_network, open_test_data
 from switokd.provenance import library_versions
 from switokd.tracking import artifacts
+from switokd.user_modules import user_code
 
 
 def save_model(stored: StoredNetwork, folder: Path) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def save_model(stored: StoredNetwork, folder: Path) -> dict[str, Any]:
         assert isinstance(images, torch.Tensor), "evaluation has one view"
         size, classes = data.options.image_size, list(data.class_names)
     about: dict[str, Any] = {
-        "model": stored.model,
+        "model": stored.label,
         "dataset": stored.dataset,
         "classes": classes,
         "channels": source.channels,
@@ -48,9 +49,10 @@ def save_model(stored: StoredNetwork, folder: Path) -> dict[str, Any]:
             "short_side": round(size * EVALUATION_MARGIN),
         }
     two = images[:1].float().repeat(2, 1, 1, 1)
-    graph = torch.export.export(
-        network, (two,), dynamic_shapes=({0: torch.export.Dim("images", min=1)},)
-    )
+    with user_code(f"{stored.model} cannot be exported"):
+        graph = torch.export.export(
+            network, (two,), dynamic_shapes=({0: torch.export.Dim("images", min=1)},)
+        )
     shutil.rmtree(folder, ignore_errors=True)
     versions = {name: library_versions()[name] for name in ("torch", "torchvision", "numpy")}
     with tempfile.TemporaryDirectory() as name:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ from torch import Tensor, nn
 
 from switokd.data import DATASETS, open_pipeline
 from switokd.data.batches.pipeline import Pipeline
-from switokd.models import MODELS, build_model
-from switokd.session.checkpoint import load_tensors
+from switokd.models import OF_THE_ZOO, build_model, checked_model
+from switokd.models.outside import Origin, outside
+from switokd.models.stored_weights import load_strictly, read_weights_file
 from switokd.training.evaluation import Scores, predict, score
+from switokd.user_modules import add_to_path, source_of
 from switokd.validation import SpecError, known_name
+
+log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 256
 PRECISIONS = ("fp32", "bf16", "fp64")
@@ -22,37 +27,35 @@ PRECISIONS = ("fp32", "bf16", "fp64")
 
 @dataclass(frozen=True)
 class StoredNetwork:
-    """Weights and what they belong to; `dataset_path`, `image_size`: None for the set's own."""
+    """Weights and what they belong to; `dataset_path`, `image_size`: None for the set's own.
+
+    name: a short one for tables. origin: how it is built, where it is from outside.
+    """
 
     source: str
     model: str
     dataset: str
     state_dict: dict[str, Tensor]
+    name: str | None = None
+    origin: Origin = OF_THE_ZOO
     dataset_path: str | None = None
     stand_in: bool = False
     image_size: int | None = None
     precision: str = "fp32"
 
+    @property
+    def label(self) -> str:
+        """What the network is called in tables."""
+        return self.name or self.model
+
 
 def read_weights(path: Path, model: str | None = None, dataset: str | None = None) -> StoredNetwork:
     """Read a weights file; `model` and `dataset` for one that does not name its own.
 
-    Takes `{"state_dict": ...}` with or without other keys, names with or without `module.`. Raises
-    SpecError for a file that is not there, is no such mapping, or names no network.
+    Takes every form of `stored_weights.read_weights_file`. Raises SpecError for a file that is none
+    of them, or names no network.
     """
-    try:
-        content = load_tensors(path, str(path))
-    except FileNotFoundError:
-        raise SpecError(f"{path}: no such file (looked at {path.absolute()})") from None
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise SpecError(str(error)) from None
-    state_dict = content.get("state_dict") if isinstance(content, dict) else None
-    if not (isinstance(state_dict, dict) and state_dict and _names_tensors(state_dict)):
-        raise SpecError(
-            f"{path}: holds no weights; must be a mapping whose 'state_dict' names tensors"
-        )
+    tensors, content = read_weights_file(path)
     said: dict[str, Any] = {"model": model, "dataset": dataset}
     said = {key: value if value is not None else content.get(key) for key, value in said.items()}
     unsaid = [key for key, value in said.items() if not isinstance(value, str)]
@@ -60,16 +63,46 @@ def read_weights(path: Path, model: str | None = None, dataset: str | None = Non
         options = " and ".join(f"--{key} NAME" for key in unsaid)
         raise SpecError(f"{path}: does not say its {' and '.join(unsaid)}: give {options}")
     try:
-        known_name("network", said["model"], MODELS)
+        checked_model(said["model"])
         known_name("dataset", said["dataset"], DATASETS)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
+    # a model named by hand is another than that which the file tells of
+    told = model in (None, content.get("model"))
     return StoredNetwork(
         source=str(path),
         **said,
-        state_dict={key.removeprefix("module."): value for key, value in state_dict.items()},
+        state_dict=tensors,
+        origin=_origin(path, content, said["model"]) if told else OF_THE_ZOO,
+        name=content.get("name") if told else None,
         **_data_and_precision(path, content),
     )
+
+
+def _origin(path: Path, content: dict[str, Any], model: str) -> Origin:
+    """How to build a network from outside again; a warning where its code is another by now."""
+    said = content.get("origin")
+    if not isinstance(said, dict):
+        return OF_THE_ZOO
+    known: dict[str, Any] = {name: said.get(name) for name in Origin.__dataclass_fields__}
+    if not isinstance(known["arguments"], dict):
+        raise SpecError(f"{path}: origin is {said!r}, which no trial has")
+    origin = Origin(**known)
+    network = outside(model)
+    if network is None:
+        return origin
+    if origin.module_folder is not None:
+        add_to_path(origin.module_folder)
+    now = source_of(network.module)
+    if origin.source not in (None, now):
+        log.warning(
+            "%s: the code of %s has changed since (its source was %s, and is %s)",
+            path,
+            model,
+            origin.source,
+            now,
+        )
+    return replace(origin, source=now)
 
 
 def _data_and_precision(path: Path, content: dict[str, Any]) -> dict[str, Any]:
@@ -87,37 +120,12 @@ def _data_and_precision(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-def _names_tensors(state_dict: dict[Any, Any]) -> bool:
-    return all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state_dict.items())
-
-
 def load_network(stored: StoredNetwork, num_classes: int) -> nn.Module:
     """The network with its weights, strictly; raises SpecError where keys or shapes differ."""
-    network = build_model(stored.model, num_classes)
-    try:
-        network.load_state_dict(stored.state_dict)
-    except RuntimeError:
-        raise SpecError(
-            f"{stored.source}: not the weights of {stored.model} with {num_classes} classes: "
-            f"{_difference(stored.state_dict, network.state_dict())}"
-        ) from None
+    network = build_model(stored.model, num_classes, stored.origin)
+    called = f"{stored.model} with {num_classes} classes"
+    load_strictly(network, stored.state_dict, stored.source, called)
     return network
-
-
-def _difference(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
-    """Where two state dicts differ, by one example of each kind."""
-    missing = [key for key in wanted if key not in found]
-    unknown = [key for key in found if key not in wanted]
-    other = [key for key in wanted if key in found and found[key].shape != wanted[key].shape]
-    parts = []
-    if missing:
-        parts.append(f"{len(missing)} missing (such as {missing[0]})")
-    if unknown:
-        parts.append(f"{len(unknown)} unknown (such as {unknown[0]})")
-    if other:
-        shapes = f"{tuple(found[other[0]].shape)}, must be {tuple(wanted[other[0]].shape)}"
-        parts.append(f"{len(other)} of another shape (such as {other[0]}: {shapes})")
-    return "of its tensors are " + ", ".join(parts)
 
 
 def evaluate(stored: StoredNetwork, device: torch.device) -> Scores:

@@ -2,17 +2,21 @@
 
 A method turns the logits of a cohort into one loss per network, says which networks sit a step
 out, and measures every link. To add one: a file with a `Method` subclass, a line in `METHODS`, and
-a line in `switokd.methods.settings.SETTINGS`. Importing this package imports no torch, so that an
-experiment file is checked at once.
+a line in `switokd.methods.settings.SETTINGS`. A user's own method is called `package.module:Class`,
+and says what its settings are in `settings_class`. Importing this package imports no torch, so that
+an experiment file is checked at once.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from switokd.methods.settings import SETTINGS, resolve_settings
 from switokd.registry import Registry
+from switokd.user_modules import is_address, load, user_code
 
 if TYPE_CHECKING:
     from switokd.methods.base import Method
@@ -36,12 +40,14 @@ def build_method(
     teachers: int = 1,
     students: int = 1,
     temperature: float = 1.0,
+    frozen: Collection[str] = (),
     **settings: Any,
 ) -> Method:
     """Build a method for a cohort of `teachers` networks T1.. and `students` networks S1...
 
     The result is called with `(logits, targets)`: logits by network name, each (B, K), and labels
-    (B,). Raises ValueError for an unknown method, setting or impossible value.
+    (B,). `frozen`: the networks that only teach, whatever the method. Raises ValueError for an
+    unknown method, setting or impossible value.
     """
     if teachers < 0 or students < 0 or teachers + students < 1:
         raise ValueError(f"a cohort of {teachers} teachers and {students} students has no network")
@@ -50,7 +56,10 @@ def build_method(
     resolved = resolve_settings(name, settings)
     if resolved.has_roles and not (teachers and students):
         raise ValueError(f"{name} needs a teacher and a student; found {teachers} and {students}")
-    method: Method = METHODS.load(name)(
-        teachers=teachers, students=students, temperature=temperature, settings=resolved
-    )
+    with user_code(f"{name} cannot be built") if is_address(name) else nullcontext():
+        build = load(name) if is_address(name) else METHODS.load(name)
+        method: Method = build(
+            teachers=teachers, students=students, temperature=temperature, settings=resolved
+        )
+    method.frozen = frozenset(frozen)
     return method

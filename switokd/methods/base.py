@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,7 @@ class Demand:
 
 
 LOGITS_OF_A_LEARNER = Demand()
+LOGITS_OF_A_TEACHER = Demand(trained=False)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,12 @@ class Method(ABC):
     step; labels (B,). A method that asks for maps gets them third, by network and stage.
     """
 
+    # what a user may set of the method; those of ours are in `switokd.methods.settings`
+    settings_class: ClassVar[type[MethodSettings]] = MethodSettings
+
     settings: MethodSettings
+    # networks that only teach because the trial says so
+    frozen: frozenset[str] = frozenset()
 
     def __init__(
         self, teachers: int, students: int, temperature: float, settings: MethodSettings
@@ -94,7 +101,14 @@ class Method(ABC):
         maps: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> CohortStep:
         ordered = {name: logits[name] for name in self.networks}
-        return self.step(Predictions(ordered, targets, self.temperature, maps))
+        step = self.step(Predictions(ordered, targets, self.temperature, maps))
+        if not self.frozen:
+            return step
+        losses, flags = (
+            {name: value for name, value in values.items() if name not in self.frozen}
+            for values in (step.losses, step.pause_flags)
+        )
+        return replace(step, losses=losses, pause_flags=flags)
 
     @abstractmethod
     def step(self, predictions: Predictions) -> CohortStep:
@@ -102,7 +116,7 @@ class Method(ABC):
 
     def demand(self, network: str) -> Demand:
         """What the method asks of a network."""
-        return LOGITS_OF_A_LEARNER
+        return LOGITS_OF_A_TEACHER if network in self.frozen else LOGITS_OF_A_LEARNER
 
     def attach(self, surroundings: Surroundings) -> Mapping[str, nn.Module]:
         """Make the modules and the memory that are the method's own, before the first step.
@@ -138,7 +152,7 @@ class Method(ABC):
         """Take up what `state_dict` gave."""
         assert not state, "a method that has a state takes it up itself"
 
-    def _unswitched(self, predictions: Predictions, losses: dict[str, Tensor]) -> CohortStep:
+    def unswitched(self, predictions: Predictions, losses: dict[str, Tensor]) -> CohortStep:
         """The step of a method without a switch: links are measured, none is in expert mode."""
         links = {}
         for teacher, student in self.links:

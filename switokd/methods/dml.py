@@ -21,4 +21,4 @@ class DML(Method):
             losses[network] = predictions.cross_entropies[network]
             if peers:
                 losses[network] = losses[network] + sum(peers) / len(peers)
-        return self._unswitched(predictions, losses)
+        return self.unswitched(predictions, losses)

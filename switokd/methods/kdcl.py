@@ -65,7 +65,7 @@ class KDCL(Method):
             + scale * kl_divergence(target, predictions.log_probabilities[name])
             for name in self.networks
         }
-        return self._unswitched(predictions, losses)
+        return self.unswitched(predictions, losses)
 
     def refresh(self, predictions: Predictions) -> None:
         """Take the `general` variant's shares from the networks' errors on held-out data."""

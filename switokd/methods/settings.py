@@ -1,7 +1,8 @@
 """What a user may set of each method, checked without torch.
 
 The class of a method's settings also says what the sweep must know before it builds anything:
-whether the temperature matters to the method and whether it trains networks together.
+whether the temperature matters to the method, whether it trains networks together, and whether some
+of them may be frozen: only teach.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, Strict, ValidationError
 
-from switokd.validation import Finite, Frozen, field_error, known_name
+from switokd.user_modules import is_address, load
+from switokd.validation import Finite, Frozen, SpecError, field_error, known_name
 
 
 class MethodSettings(Frozen):
@@ -19,6 +21,7 @@ class MethodSettings(Frozen):
     uses_temperature: ClassVar[bool] = True
     trains_together: ClassVar[bool] = True
     has_roles: ClassVar[bool] = False
+    takes_frozen: ClassVar[bool] = False
 
     @property
     def needs_holdout(self) -> bool:
@@ -39,9 +42,13 @@ class VanillaSettings(MethodSettings):
 class DMLSettings(MethodSettings):
     """Deep mutual learning has no settings but the temperature (Zhang et al., CVPR 2018)."""
 
+    takes_frozen: ClassVar[bool] = True
+
 
 class KDCLSettings(MethodSettings):
     """Knowledge distillation via collaborative learning (Guo et al., CVPR 2020)."""
+
+    takes_frozen: ClassVar[bool] = True
 
     variant: Literal["minlogit", "naive", "linear", "general"] = "minlogit"
     weight: Annotated[Finite, Field(ge=0)] = 1.0
@@ -79,10 +86,33 @@ SETTINGS: dict[str, type[MethodSettings]] = {
 }
 
 
-def resolve_settings(name: str, settings: dict[str, Any]) -> MethodSettings:
+def checked_method(name: str) -> str:
+    """The name, if it is one of ours or has the form of a user's `package.module:Class`."""
+    if not is_address(name):
+        known_name("method", name, SETTINGS)
+    return name
+
+
+def settings_class(name: str, source: str | None = None) -> type[MethodSettings]:
+    """The class of a method's settings; a user's method is imported for it.
+
+    `source`: what its module has to be (`user_modules.load`). Raises SpecError.
+    """
+    if not is_address(checked_method(name)):
+        return SETTINGS[name]
+    found = getattr(load(name, source), "settings_class", None)
+    if not (isinstance(found, type) and issubclass(found, MethodSettings)):
+        raise SpecError(f"{name}: must be a subclass of switokd.methods.base.Method")
+    if "source" in found.model_fields:
+        raise SpecError(f"{name}: 'source' cannot be a setting: it is that of the method's code")
+    return found
+
+
+def resolve_settings(
+    name: str, settings: dict[str, Any], source: str | None = None
+) -> MethodSettings:
     """The checked settings of method `name`; raises SpecError for what a user can mend."""
-    known_name("method", name, SETTINGS)
     try:
-        return SETTINGS[name].model_validate(settings)
+        return settings_class(name, source).model_validate(settings)
     except ValidationError as error:
         raise field_error(error, under=(name,)) from None

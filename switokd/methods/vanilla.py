@@ -12,4 +12,4 @@ class Vanilla(Method):
     recordable = True
 
     def step(self, predictions: Predictions) -> CohortStep:
-        return self._unswitched(predictions, dict(predictions.cross_entropies))
+        return self.unswitched(predictions, dict(predictions.cross_entropies))

@@ -1,17 +1,22 @@
 """The networks, by name; torch is imported only when one is built.
 
-A new network is one file with a builder `(num_classes) -> nn.Module`, declared with `@blueprint`,
-one line in `MODELS`, and one test. Builders take 3-channel images of any size and return logits
-(B, num_classes); `build_model` lets every network take grey images too.
+A new network of the zoo is one file with a builder `(num_classes) -> nn.Module`, declared with
+`@blueprint`, one line in `MODELS`, and one test. Builders take 3-channel images of any size and
+return logits (B, num_classes); `build_model` lets every network take grey images too. Networks from
+outside the zoo have names of another form (`switokd.models.outside`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from switokd.models.outside import Origin, build, check_arguments, outside
 from switokd.registry import Registry
-from switokd.validation import known_name
+from switokd.user_modules import source_of
+from switokd.validation import SpecError, known_name, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,6 +48,10 @@ INITIALIZATIONS = Registry(
     },
 )
 
+OF_THE_ZOO = Origin()
+# what networks from outside are counted with: ImageNet's
+NOMINAL_CLASSES = 1000
+
 
 @dataclass(frozen=True)
 class ModelCard:
@@ -54,13 +63,21 @@ class ModelCard:
     reference: str
 
 
-def build_model(name: str, num_classes: int) -> nn.Module:
-    """Build a network of `MODELS` with fresh weights, drawn from torch's global generator.
+def checked_model(name: str) -> str:
+    """The name, if it is one of the zoo or has the form of one from outside; else SpecError."""
+    if outside(name) is None:
+        MODELS.check(name)
+    return name
 
-    Images (B, 3, H, W) or (B, 1, H, W) in, logits (B, num_classes) out, for any H and W.
-    Raises ValueError for an unknown name (the nearest known one is offered) or no class.
+
+def build_model(name: str, num_classes: int, origin: Origin = OF_THE_ZOO) -> nn.Module:
+    """Build a network with fresh weights, drawn from torch's global generator.
+
+    Images (B, 3, H, W) or (B, 1, H, W) in, logits (B, num_classes) out; of the zoo for any H and W.
+    Raises ValueError for an unknown name (the nearest known one is offered) or no class, SpecError
+    where a network from outside cannot be built.
     """
-    blueprint = _blueprint(name)
+    blueprint = _blueprint(name, origin)
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, not {num_classes}")
     model = blueprint(num_classes)
@@ -68,13 +85,28 @@ def build_model(name: str, num_classes: int) -> nn.Module:
     return model
 
 
-def target_layer(name: str, model: nn.Module) -> nn.Module:
+def target_layer(
+    name: str, model: nn.Module, origin: Origin = OF_THE_ZOO, images: Tensor | None = None
+) -> nn.Module:
     """Find the module of `model`, a network built as `name`, whose output Grad-CAM explains.
 
-    Its output is the map (B, C, H, W) that the classifier pools. Raises ValueError for an unknown
-    name.
+    Its output is the map (B, C, H, W) that the classifier pools: of a network of the zoo the one
+    that its blueprint names, of another the one that `origin` names, else the last that the network
+    gives for `images`. Raises SpecError for an unknown name, or where there is no such map.
     """
-    return model.get_submodule(_blueprint(name).target_layer)
+    layer = origin.target_layer or _blueprint(name, origin).target_layer
+    if not layer:
+        from switokd.models.last_map import last_map
+
+        assert images is not None, "it is looked for in a forward pass"
+        return last_map(name, model, images)
+    try:
+        return model.get_submodule(layer)
+    except AttributeError:
+        known = [path for path, _ in model.named_modules() if path]
+        raise SpecError(
+            f"{name} has no layer {layer!r}{nearest(layer, known)} (target_layer)"
+        ) from None
 
 
 def stage_of(name: str, model: nn.Module, stage: str) -> nn.Module:
@@ -83,28 +115,45 @@ def stage_of(name: str, model: nn.Module, stage: str) -> nn.Module:
     Stages are called `stage1`, `stage2`, ... from the input on. Raises SpecError for one that the
     network does not declare.
     """
-    stages = {f"stage{number}": path for number, path in enumerate(_blueprint(name).stages, 1)}
+    stages = {
+        f"stage{number}": path for number, path in enumerate(_blueprint(name, OF_THE_ZOO).stages, 1)
+    }
     known_name(f"stage of {name}", stage, stages)
     return model.get_submodule(stages[stage])
 
 
-def describe() -> list[ModelCard]:
-    """List the whole zoo in the order of `MODELS`, counted without allocating a weight."""
+def describe(names: Iterable[str] = MODELS, origin: Origin = OF_THE_ZOO) -> list[ModelCard]:
+    """What there is to know of networks, by default the whole zoo in the order of `MODELS`.
+
+    Those of the zoo are counted without allocating a weight.
+    """
     import torch
 
     cards = []
-    for name in MODELS:
-        blueprint = _blueprint(name)
-        with torch.device("meta"):
+    for name in names:
+        blueprint = _blueprint(name, origin)
+        # code from outside may compute with its weights while it builds
+        with torch.device("meta" if outside(name) is None else "cpu"):
             model = blueprint(blueprint.nominal_classes)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         cards.append(ModelCard(name, blueprint.nominal_classes, parameters, blueprint.reference))
     return cards
 
 
-def _blueprint(name: str) -> Blueprint:
-    blueprint: Blueprint = MODELS.load(name)
-    return blueprint
+def _blueprint(name: str, origin: Origin) -> Blueprint:
+    check_arguments(name, origin.arguments)
+    from_outside = outside(name)
+    if from_outside is None:
+        blueprint: Blueprint = MODELS.load(name)
+        return blueprint
+    from switokd.models.blueprint import Blueprint
+
+    return Blueprint(
+        build=partial(build, from_outside, origin),
+        nominal_classes=NOMINAL_CLASSES,
+        target_layer="",
+        reference=origin.source or source_of(from_outside.module),
+    )
 
 
 def _grey_as_colour(_model: nn.Module, images: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import pickle
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from switokd.files.storage import open_folder
+from switokd.models.stored_weights import load_tensors
 
 log = logging.getLogger(__name__)
 
@@ -76,24 +75,6 @@ class CheckpointFolder:
             state: dict[str, Any] = load_tensors(io.BytesIO(content), path)
             return state
         return None
-
-
-def load_tensors(source: Path | io.BytesIO, name: str) -> Any:
-    """torch.load onto the CPU of tensors and plain containers only.
-
-    Raises ValueError for a file that is none of torch's or that would run code when read.
-    """
-    try:
-        with warnings.catch_warnings():
-            # a foreign pickle is refused below; torch's remarks on it are not for users
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
-            return torch.load(source, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
-        # torch's own words advise to read the file unsafely
-        raise ValueError(
-            f"{name}: not a file of tensors and plain values alone (damaged, of another kind, or "
-            "with whole pickled objects, which are refused because reading them runs their code)"
-        ) from None
 
 
 def _digest(content: bytes | memoryview) -> str:

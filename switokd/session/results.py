@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,12 @@ def write_timeline(trainer: Trainer, folder: Path) -> list[tuple[Path, str | Non
 
 def _about(trial: TrialSpec, trainer: Trainer, name: str) -> dict[str, Any]:
     """What lets `switokd evaluate` understand a weights file alone; the keys are the authors'."""
+    spec = trial.networks[name]
     return {
         "network": name,
-        "model": trial.networks[name].model,
+        "model": spec.model,
+        "name": spec.name,
+        "origin": asdict(spec.origin),
         "num_classes": trainer.data.num_classes,
         "dataset": trial.dataset,
         "dataset_path": trial.dataset_path,

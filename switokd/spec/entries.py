@@ -6,16 +6,17 @@ What an entry leaves out is resolved here; `switokd.spec.experiment_file` puts t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
 from switokd.data import DATASETS, describe
 from switokd.data.source import StreamSource
-from switokd.methods.settings import SETTINGS, resolve_settings
-from switokd.models import MODELS
-from switokd.registry import Registry
+from switokd.methods.settings import checked_method, resolve_settings
+from switokd.models import checked_model
+from switokd.spec.network import NetworkChoice, identified
 from switokd.spec.recipe import ABSENT_SETTINGS, NetworkSpec, Optimization, Recipe
 from switokd.spec.trial import MethodSpec
 from switokd.validation import (
@@ -24,7 +25,6 @@ from switokd.validation import (
     Location,
     SpecError,
     Text,
-    known_name,
     shown,
 )
 
@@ -47,19 +47,28 @@ def no_such_setting(optimizer: str, value: float) -> str:
     return f"{optimizer} has no such setting (found {value:g})"
 
 
-class NetworkEntry(NetworkSpec):
+class NetworkEntry(Optimization, NetworkChoice):
     """A network as written in a file: what it does not set, the recipe does."""
 
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, data: Any) -> Any:
-        return _with_name("model", MODELS, data)
+        return _with_name("model", "network", checked_model, data)
+
+    @model_validator(mode="after")
+    def _is_there(self) -> NetworkEntry:
+        _ = self._identified
+        return self
+
+    @cached_property
+    def _identified(self) -> dict[str, Any]:
+        return identified(self)
 
     def resolve(self, recipe: FileRecipe) -> NetworkSpec:
         """This network with the recipe's settings where it has none of its own."""
         defaults = {name: getattr(recipe, name) for name in Optimization.model_fields}
         own = {name: getattr(self, name) for name in self.model_fields_set}
-        settings = defaults | own
+        settings = defaults | own | self._identified
         return NetworkSpec(**settings | ABSENT_SETTINGS.get(settings["optimizer"], {}))
 
 
@@ -94,7 +103,7 @@ class DatasetEntry(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, data: Any) -> Any:
-        return _with_name("name", DATASETS, data)
+        return _with_name("name", DATASETS.kind, DATASETS.checked, data)
 
     @model_validator(mode="after")
     def _path_where_there_is_one_to_give(self) -> DatasetEntry:
@@ -129,12 +138,12 @@ def expand_axes(mapping: dict[str, Any]) -> list[dict[str, Any]]:
     return [dict(choice) for choice in itertools.product(*axes)]
 
 
-def _with_name(key: str, known: Registry, data: Any) -> Any:
+def _with_name(key: str, kind: str, checked: Callable[[str], str], data: Any) -> Any:
     """What a name alone stands for: a mapping with the one key."""
     if isinstance(data, str):
-        return {key: known.checked(data)}
+        return {key: checked(data)}
     if not isinstance(data, dict | Frozen):
-        raise ValueError(f"must be the name of a {known.kind}, or a mapping with {key!r}")
+        raise ValueError(f"must be the name of a {kind}, or a mapping with {key!r}")
     return data
 
 
@@ -143,7 +152,7 @@ def in_short(value: Any) -> str:
         return value.variant
     if isinstance(value, Cohort):
         sides = (value.teachers, value.students)
-        return ">".join("+".join(entry.model for entry in side) for side in sides)
+        return ">".join("+".join(entry.label for entry in side) for side in sides)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -156,14 +165,11 @@ def method_choices(entry: Any) -> list[MethodSpec]:
             f"must be the name of a method, or one name with its settings (found {shown(entry)})"
         )
     ((name, settings),) = entry.items()
-    known_name("method", name, SETTINGS)
+    checked_method(name)
     if settings is not None and not isinstance(settings, dict):
         raise FieldError(((name,), f"must be a mapping of settings (found {shown(settings)})"))
     try:
         choices = expand_axes(settings or {})
     except FieldError as error:
         raise FieldError(*(((name, *place), text) for place, text in error.problems)) from None
-    return [
-        MethodSpec.model_construct(name=name, settings=resolve_settings(name, choice))
-        for choice in choices
-    ]
+    return [MethodSpec(name=name, settings=resolve_settings(name, choice)) for choice in choices]

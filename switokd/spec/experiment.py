@@ -22,6 +22,7 @@ from switokd.spec.grid import grid
 from switokd.spec.search_rules import check_search
 from switokd.spec.smoke import smoke_form
 from switokd.spec.trial import TrialSpec
+from switokd.user_modules import add_to_path
 from switokd.validation import FieldError, SpecError, field_error
 
 # points drawn before any result can guide the choice, as many as Optuna's sampler wants
@@ -73,13 +74,15 @@ def load_experiment(
 ) -> Experiment:
     """Read, override and check an experiment: a YAML file, or a mapping of the same keys.
 
-    `overrides` are `dotted.key=value`, the value in YAML. Raises SpecError, one line per mistake,
+    `overrides` are `dotted.key=value`, the value in YAML. Modules that a file names are found
+    beside it. Raises SpecError, one line per mistake,
     each naming the file and the key.
     """
     if isinstance(source, Mapping):
         data, name = copy.deepcopy(dict(source)), "the experiment"
     else:
         data, name = read_mapping(Path(source)), str(source)
+        add_to_path(Path(source).absolute().parent)
     for override in overrides:
         apply_override(data, override)
     try:

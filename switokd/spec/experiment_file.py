@@ -22,14 +22,14 @@ from switokd.spec.entries import (
 from switokd.spec.recipe import ABSENT_SETTINGS
 from switokd.spec.resources import Resources
 from switokd.spec.search import Search
-from switokd.spec.trial import MethodSpec, Name, Seed, Temperature
-from switokd.validation import FieldError, Frozen, SpecError, field_error
+from switokd.spec.trial import MethodSpec, Seed, Temperature
+from switokd.validation import FieldError, Frozen, PlainName, SpecError, field_error
 
 
 class ExperimentFile(Frozen):
     """What a file says, checked key by key."""
 
-    name: Name
+    name: PlainName
     dataset: DatasetEntry
     cohorts: Annotated[tuple[Cohort, ...], Field(min_length=1)]
     methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]

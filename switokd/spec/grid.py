@@ -53,7 +53,8 @@ def _resolve(
     shared["image_size"] = recipe.image_size or source.size_of(file.dataset.path)
     if recipe.augmentation == "default":
         shared["augmentation"] = source.augmentation
-    for group in [networks] if together else [{"S1": alone} for alone in networks.values()]:
+    alone = [{"S1": network} for network in networks.values() if not network.frozen]
+    for group in [networks] if together else alone:
         yield TrialSpec(
             experiment=file.name,
             dataset=file.dataset.name,

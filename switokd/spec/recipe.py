@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, Strict, model_validator
 
-from switokd.models import INITIALIZATIONS, MODELS
+from switokd.models import INITIALIZATIONS
 from switokd.registry import Registry
 from switokd.spec.identity import AddedLater
+from switokd.spec.network import IdentifiedNetwork
 from switokd.validation import FieldError, Finite, Frozen, Text, Whole
 
 OPTIMIZERS = Registry(
@@ -52,10 +53,8 @@ class Optimization(Frozen):
     init: Annotated[Text, AfterValidator(INITIALIZATIONS.checked)] = "default"
 
 
-class NetworkSpec(Optimization):
+class NetworkSpec(Optimization, IdentifiedNetwork):
     """One network of a cohort. Adam has no momentum setting: there `momentum` is 0."""
-
-    model: Annotated[Text, AfterValidator(MODELS.checked)]
 
 
 class Recipe(Frozen):

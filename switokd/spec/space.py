@@ -13,7 +13,8 @@ from typing import Annotated, Any, get_args
 from pydantic import BeforeValidator, Strict, model_validator
 
 from switokd.spec.entries import LIST_VALUED
-from switokd.spec.recipe import NetworkSpec, Optimization, Recipe
+from switokd.spec.network import NetworkChoice
+from switokd.spec.recipe import Optimization, Recipe
 from switokd.validation import FieldError, Finite, Frozen, shown
 
 # as a sampled value is printed, tracked and hashed
@@ -91,10 +92,11 @@ def _has_int(annotation: Any) -> bool:
 def known_keys(networks: Iterable[str], method_settings: Iterable[str]) -> set[str]:
     """The keys that a search space may have, for networks such as T1 and S1."""
     recipe = {*Recipe.model_fields, *Optimization.model_fields} - NOT_SEARCHED - LIST_VALUED
+    of_network = (*Optimization.model_fields, *NetworkChoice.model_fields)
     groups: Mapping[str, Iterable[str]] = {
         "recipe": recipe,
         "method": method_settings,
-        **dict.fromkeys(networks, NetworkSpec.model_fields),
+        **dict.fromkeys(networks, of_network),
     }
     return {"temperature"} | {
         f"{group}.{name}" for group, names in groups.items() for name in names

@@ -27,6 +27,8 @@ def params_of(trial: TrialSpec) -> dict[str, str]:
     plain = walk(trial)
     method = plain.pop("method")
     groups = {"method": method["settings"], "recipe": plain.pop("recipe")} | plain.pop("networks")
+    if "source" in method:
+        groups["method"] = groups["method"] | {"source": method["source"]}
     params = {"method": method["name"]} | {key: _text(value) for key, value in plain.items()}
     params["temperature"] = f"{trial.temperature:g}"
     for group, values in groups.items():

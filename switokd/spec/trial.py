@@ -7,7 +7,6 @@ run, trains the same networks again (`switokd.train.run`).
 from __future__ import annotations
 
 import itertools
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,19 +18,11 @@ from switokd.methods.settings import MethodSettings, resolve_settings
 from switokd.spec.identity import AddedLater, NotIdentity, content_id
 from switokd.spec.recipe import NetworkSpec, Recipe
 from switokd.spec.resources import Resources
-from switokd.validation import FieldError, Finite, Frozen, Text, Whole
-
-
-def _plain_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ValueError("must be letters, digits, '.', '_' and '-', the first a letter or digit")
-    return name
-
+from switokd.user_modules import add_to_path, folder_of, is_address, source_of
+from switokd.validation import FieldError, Finite, Frozen, PlainName, Text, Whole
 
 # the reader of anybody's images, whose name says nothing of them
 OWN_IMAGES = "image_folder"
-# a folder is called after it, so that it must fit a file name
-Name = Annotated[Text, Field(max_length=100), AfterValidator(_plain_name)]
 Temperature = Annotated[Finite, Field(gt=0)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 
@@ -42,18 +33,27 @@ def dataset_name(dataset: str, path: str | None) -> str:
 
 
 class MethodSpec(Frozen):
-    """A method by name, with all of its settings resolved."""
+    """A method by name, with all of its settings resolved.
+
+    source, module_folder: of a user's method, what identifies its code and where it was found.
+    """
 
     name: str
     settings: SerializeAsAny[MethodSettings]
+    source: Annotated[Text | None, AddedLater(None)] = None
+    module_folder: Annotated[Text | None, NotIdentity()] = None
 
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, data: Any) -> Any:
         if isinstance(data, dict) and isinstance(data.get("name"), str):
+            if data.get("module_folder") is not None:
+                add_to_path(data["module_folder"])
+            if data.get("source") is None:
+                data = data | identified_method(data["name"])
             given = data.get("settings") or {}
             if not isinstance(given, MethodSettings):
-                given = resolve_settings(data["name"], given)
+                given = resolve_settings(data["name"], given, data.get("source"))
             return {**data, "settings": given}
         return data
 
@@ -64,10 +64,18 @@ class MethodSpec(Frozen):
         return f"{self.name}({settings})" if settings else self.name
 
 
+def identified_method(name: str) -> dict[str, str]:
+    """What a trial has to know of a method beside its name and settings. Raises SpecError."""
+    if not is_address(name):
+        return {}
+    module = name.partition(":")[0]
+    return {"source": source_of(module), "module_folder": folder_of(module)}
+
+
 class TrialSpec(Frozen):
     """One trial: a cohort, a method, a temperature, a seed and a recipe, all resolved."""
 
-    experiment: Annotated[Name, NotIdentity()]
+    experiment: Annotated[PlainName, NotIdentity()]
     dataset: Annotated[Text, AfterValidator(DATASETS.checked)]
     dataset_path: Annotated[Text | None, AddedLater(None)] = None
     stand_in: Annotated[bool, Strict(), AddedLater(False)] = False
@@ -90,6 +98,18 @@ class TrialSpec(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _only_teaches_where_the_method_has_that(self) -> TrialSpec:
+        for name in self.frozen:
+            told = None
+            if name in self.students:
+                told = "a student learns"
+            elif not self.method.settings.takes_frozen:
+                told = f"{self.method.name} takes no network that only teaches"
+            if told is not None:
+                raise FieldError((("networks", name, "frozen"), f"must be false: {told}"))
+        return self
+
     @cached_property
     def trial_id(self) -> str:
         """The content id: equal for equal results, whatever the experiment or machine."""
@@ -102,6 +122,11 @@ class TrialSpec(Frozen):
     @property
     def students(self) -> tuple[str, ...]:
         return tuple(name for name in self.networks if name.startswith("S"))
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The networks that only teach, whatever the method."""
+        return frozenset(name for name, network in self.networks.items() if network.frozen)
 
     @property
     def links(self) -> tuple[tuple[str, str], ...]:
@@ -120,9 +145,9 @@ class TrialSpec(Frozen):
 
     @property
     def pair(self) -> str:
-        """`wrn_16_10+wrn_16_2>mobilenet`; for a network alone, its name."""
+        """`wrn_16_10+wrn_16_2>mobilenet`; for a network alone, its name. Short names count."""
         sides = (self.teachers, self.students) if self.teachers else (self.students,)
-        return ">".join("+".join(self.networks[n].model for n in side) for side in sides)
+        return ">".join("+".join(self.networks[n].label for n in side) for side in sides)
 
     @property
     def label(self) -> str:

@@ -39,9 +39,9 @@ def source_tags() -> dict[str, str]:
 
 def trial_note(trial: TrialSpec) -> str:
     """A trial's description, in Markdown."""
-    roles = [f"teacher {name}: {trial.networks[name].model}" for name in trial.teachers]
-    roles += [f"student {name}: {trial.networks[name].model}" for name in trial.students]
-    together = "; ".join(roles) if trial.teachers else f"{trial.networks['S1'].model} alone"
+    roles = [f"teacher {name}: {trial.networks[name].label}" for name in trial.teachers]
+    roles += [f"student {name}: {trial.networks[name].label}" for name in trial.students]
+    together = "; ".join(roles) if trial.teachers else f"{trial.networks['S1'].label} alone"
     return (
         f"**{trial.method.variant}** on {trial.dataset_name}: {together}. Seed {trial.seed}, "
         f"{trial.recipe.epochs} epochs.\n\n"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,24 +16,26 @@ from switokd.methods import build_method
 from switokd.methods.base import Method, Surroundings
 from switokd.models import build_model, stage_of
 from switokd.models.initialization import initialize
-from switokd.spec.recipe import ENGINES
+from switokd.models.outside import outside
+from switokd.models.stored_weights import load_strictly, read_weights_file
+from switokd.spec.network import digest_of_file
+from switokd.spec.recipe import ENGINES, NetworkSpec
 from switokd.spec.trial import TrialSpec
 from switokd.training.maps import MapRecorder
 from switokd.training.optimizers import build_optimizer, build_schedule
 from switokd.training.trainer import Trainer
+from switokd.training.tryout import try_out
+from switokd.validation import SpecError
+
+# of images for a network that is tried out where the recipe leaves their size to the data set
+TRIED_SIZE = 32
 
 
 def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
     """The trainer of a trial, at its first step, with all its random states set from the seed."""
     _set_global_state(trial)
     recipe = trial.recipe
-    method = build_method(
-        trial.method.name,
-        teachers=len(trial.teachers),
-        students=len(trial.students),
-        temperature=trial.temperature,
-        **dict(trial.method.settings),
-    )
+    method = build_trial_method(trial)
     data = open_data(trial, device, method.views)
     networks = build_networks(trial, data.num_classes, device)
     maps = record_maps(trial, method, networks)
@@ -58,6 +62,18 @@ def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
         maps=maps,
         attached=attached,
         engine=ENGINES.load(recipe.engine),
+    )
+
+
+def build_trial_method(trial: TrialSpec) -> Method:
+    """The method of a trial. Raises SpecError for a user's that cannot be built."""
+    return build_method(
+        trial.method.name,
+        teachers=len(trial.teachers),
+        students=len(trial.students),
+        temperature=trial.temperature,
+        frozen=trial.frozen,
+        **dict(trial.method.settings),
     )
 
 
@@ -138,19 +154,49 @@ def build_networks(
     starts as it does alone.
     """
     networks: dict[str, nn.Module] = {}
-    seen: Counter[str] = Counter()
+    seen: Counter[tuple[str, str]] = Counter()
     for name in (*trial.students, *trial.teachers):
         spec = trial.networks[name]
-        # weights are drawn on the CPU, so that they are the same on every device
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(trial.seed, "weights", spec.model, seen[spec.model]))
-            network = build_model(spec.model, num_classes)
-            initialize(network, spec.init)
-        seen[spec.model] += 1
-        network.to(device, _weights_dtype(trial)).to(memory_format=torch.channels_last)
-        ENGINES.load(trial.recipe.engine).prepare(network)
-        networks[name] = network
+        architecture = (spec.model, json.dumps(spec.arguments, sort_keys=True))
+        networks[name] = build_network(trial, spec, seen[architecture], num_classes, device)
+        seen[architecture] += 1
     return {name: networks[name] for name in trial.networks}
+
+
+def build_network(
+    trial: TrialSpec, spec: NetworkSpec, which: int, num_classes: int, device: torch.device
+) -> nn.Module:
+    """One network of a trial, `which` (from 0) of those alike, with its first weights, ready for
+    the trial's engine. Raises SpecError for a network or weights from outside that do not fit.
+    """
+    # weights are drawn on the CPU, so that they are the same on every device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(trial.seed, "weights", spec.model, which))
+        network = build_model(spec.model, num_classes, spec.origin)
+        initialize(network, spec.init)
+    if spec.weights is not None:
+        take_weights(network, spec, num_classes)
+    network.to(device, _weights_dtype(trial)).to(memory_format=torch.channels_last)
+    if outside(spec.model) is not None:
+        try_out(network, spec.model, num_classes, trial.recipe.image_size or TRIED_SIZE)
+    if spec.frozen:
+        network.eval().requires_grad_(False)
+    ENGINES.load(trial.recipe.engine).prepare(network)
+    return network
+
+
+def take_weights(network: nn.Module, spec: NetworkSpec, num_classes: int) -> None:
+    """Give a new network the weights that its spec names. Raises SpecError."""
+    assert spec.weights is not None, "asked of a network with weights"
+    path = Path(spec.weights)
+    found = digest_of_file(path)
+    if found != spec.weights_digest:
+        raise SpecError(
+            f"{path}: has changed since the trial was made (its content was {spec.weights_digest}, "
+            f"and is {found})"
+        )
+    tensors, _ = read_weights_file(path)
+    load_strictly(network, tensors, str(path), f"{spec.label} with {num_classes} classes")
 
 
 def _set_global_state(trial: TrialSpec) -> None:

@@ -28,7 +28,9 @@ def test_heat_map_is_the_gradient_weighted_sum_of_the_target_layer() -> None:
     low, high = fine.amin((1, 2), keepdim=True), fine.amax((1, 2), keepdim=True)
     expected = (fine - low) / (high - low)
     np.testing.assert_allclose(
-        heat_maps("resnet20", network, images, targets), expected.numpy(), atol=1e-5
+        heat_maps(network, target_layer("resnet20", network), images, targets),
+        expected.numpy(),
+        atol=1e-5,
     )
 
 
@@ -38,7 +40,9 @@ def test_every_network_is_explained_and_left_in_its_mode(model: str) -> None:
     torch.manual_seed(0)
     network = build_model(model, 10).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    maps = heat_maps(model, network, torch.randn(2, 3, 64, 64), torch.tensor([1, 2]))
+    maps = heat_maps(
+        network, target_layer(model, network), torch.randn(2, 3, 64, 64), torch.tensor([1, 2])
+    )
     assert maps.shape == (2, 64, 64)
     assert maps.min() >= 0
     assert maps.max() <= 1

@@ -170,7 +170,7 @@ KNOWN_DATASETS = (
         ),
         (
             {"cohorts": [{"teachers": [{"model": "wrn_16_2", "lr": 1}], "students": ["resnet20"]}]},
-            "cohorts.0.teachers.0: unknown key 'lr' (known: init, learning_rate, model, ",
+            "cohorts.0.teachers.0: unknown key 'lr' (known: arguments, frozen, init, ",
         ),
         (
             {

@@ -59,11 +59,20 @@ def print_trials(plan: Plan, console: Console) -> None:
             str(trial.seed),
             str(trial.recipe.epochs),
             *(str(candidate.point[key]) if candidate else "-" for key in keys),
-            "finished" if trial.trial_id in plan.values else "to train",
+            _state(trial.trial_id, plan),
         )
     console.print(table)
     if plan.to_choose:
         console.print(f"and {plan.to_choose} more, chosen by the results of these", highlight=False)
+
+
+def _state(trial_id: str, plan: Plan) -> str:
+    if trial_id in plan.values:
+        return "finished"
+    if trial_id in plan.changed:
+        former, keys = plan.changed[trial_id]
+        return f"to train: {', '.join(keys)} not as in {former}"
+    return "to train"
 
 
 def print_estimate(cost: Estimate, console: Console) -> None:

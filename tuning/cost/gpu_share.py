@@ -82,8 +82,12 @@ def largest(trials: Sequence[TrialSpec]) -> TrialSpec:
 
 def parameters(trial: TrialSpec) -> int:
     """Numbers in a trial's networks, for the classes that each was published with."""
-    known = {card.name: card.parameters for card in describe()}
-    return sum(known[network.model] for network in trial.networks.values())
+    cards = [
+        card
+        for network in trial.networks.values()
+        for card in describe([network.model], network.origin)
+    ]
+    return sum(card.parameters for card in cards)
 
 
 def measure_use(trial: TrialSpec) -> GpuUse:

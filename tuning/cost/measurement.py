@@ -136,8 +136,11 @@ def kind_of_work(trial: TrialSpec) -> tuple[Any, ...]:
     """Equal for trials of equal work: seed, temperature and the weights of losses change none."""
     settings = trial.method.settings.model_dump().items()
     kinds = tuple((key, value if isinstance(value, str) else None) for key, value in settings)
-    optimizers = tuple(network.optimizer for network in trial.networks.values())
-    return (trial.pair, trial.method.name, kinds, optimizers, trial.recipe, trial.dataset)
+    networks = tuple(
+        (each.model, str(each.arguments), each.source, each.frozen, each.optimizer)
+        for each in trial.networks.values()
+    )
+    return (networks, trial.method.name, kinds, trial.recipe, trial.dataset)
 
 
 def measure(trial: TrialSpec) -> TrialWork:

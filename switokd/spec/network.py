@@ -1,0 +1,129 @@
+"""Which network it is and what it starts from: of the zoo or from outside, fresh or from a file.
+
+`NetworkChoice` is what a file may say of it, `IdentifiedNetwork` what a trial has of it: beside
+that, what identifies the code and the weights that come from outside, by their content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, JsonValue, Strict, model_validator
+
+from switokd.models import checked_model
+from switokd.models.outside import Origin, check_arguments, outside
+from switokd.spec.identity import AddedLater, NotIdentity
+from switokd.user_modules import folder_of, source_of
+from switokd.validation import FieldError, Frozen, PlainName, SpecError, Text, shown
+
+DIGEST_LENGTH = 16
+
+
+class NetworkChoice(Frozen):
+    """A network as a user chooses it.
+
+    arguments: of the builder of a network from outside the zoo. name: for tables. target_layer: the
+    module that Grad-CAM explains. weights: a file that the network starts from. frozen: it only
+    teaches.
+    """
+
+    model: Annotated[Text, AfterValidator(checked_model)]
+    arguments: Annotated[dict[Text, JsonValue], AddedLater({})] = Field(default={})
+    name: Annotated[PlainName | None, NotIdentity()] = None
+    target_layer: Annotated[Text | None, NotIdentity()] = None
+    weights: Annotated[Text | None, NotIdentity()] = None
+    frozen: Annotated[bool, Strict(), AddedLater(False)] = False
+
+    @model_validator(mode="after")
+    def _arguments_that_it_may_have(self) -> NetworkChoice:
+        with _at("arguments"):
+            check_arguments(self.model, self.arguments)
+        return self
+
+    @model_validator(mode="after")
+    def _what_only_teaches_has_been_taught(self) -> NetworkChoice:
+        if self.frozen and self.weights is None:
+            raise FieldError((("weights",), f"is required for {self.model}, which is frozen"))
+        return self
+
+    @property
+    def label(self) -> str:
+        """What the network is called in tables."""
+        return self.name or self.model
+
+
+class IdentifiedNetwork(NetworkChoice):
+    """A network with what tells it apart from others of its name.
+
+    source: of the network's code (`user_modules.source_of`). weights_digest: of the content of the
+    weights' file. module_folder: where the module was found, for other processes.
+    """
+
+    source: Annotated[Text | None, AddedLater(None)] = None
+    weights_digest: Annotated[Text | None, AddedLater(None)] = None
+    module_folder: Annotated[Text | None, NotIdentity()] = None
+
+    @model_validator(mode="after")
+    def _what_is_from_outside_is_identified(self) -> IdentifiedNetwork:
+        for key, value, needed in (
+            ("source", self.source, outside(self.model) is not None),
+            ("weights_digest", self.weights_digest, self.weights is not None),
+        ):
+            if (value is not None) != needed:
+                told = "is required: load_experiment finds it" if needed else "must be null"
+                raise FieldError(((key,), f"{told} (found {shown(value)})"))
+        return self
+
+    @property
+    def origin(self) -> Origin:
+        """How to build and explain the network again."""
+        return Origin(self.arguments, self.target_layer, self.module_folder, self.source)
+
+
+def identified(choice: NetworkChoice) -> dict[str, Any]:
+    """What a trial has to know of a choice beside it. Raises FieldError for what is not there."""
+    found: dict[str, Any] = {}
+    network = outside(choice.model)
+    if network is not None:
+        with _at("model"):
+            found["source"] = source_of(network.module)
+            found["module_folder"] = folder_of(network.module)
+    if choice.weights is not None:
+        with _at("weights"):
+            # a worker's folder is another
+            found["weights"] = str(Path(choice.weights).absolute())
+            found["weights_digest"] = digest_of_file(Path(choice.weights))
+    return found
+
+
+@contextmanager
+def _at(key: str) -> Iterator[None]:
+    try:
+        yield
+    except SpecError as error:
+        raise FieldError(((key,), str(error))) from None
+
+
+def digest_of_file(path: Path) -> str:
+    """16 digits of the hash of a file's content. Raises SpecError where it cannot be read."""
+    try:
+        status = path.stat()
+        if not path.is_file():
+            raise SpecError(f"{path}: must be a file (found a folder)")
+        return _digest(path.absolute(), status.st_mtime_ns, status.st_size)
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such file (looked at {path.absolute()})") from None
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+@lru_cache
+def _digest(path: Path, _changed_ns: int, _size: int) -> str:
+    """Read once, however many trials begin from it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_LENGTH]
