@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.benchmarks.bench_trainer import BATCH, Batches, Case, Ours, Variant
+from tests.benchmarks.contenders import BATCH, Batches, Case, Ours, Variant
 
 CASE = Case("wrn_16_2>resnet20", 100, (("wrn_16_2", 0.1), ("resnet20", 0.1)))
 EPOCH_STEPS = 50

@@ -13,7 +13,8 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from tests.benchmarks.bench_trainer import CASES, KINDS, Figures, Variant, measure
+from tests.benchmarks.bench_trainer import Figures, measure
+from tests.benchmarks.contenders import CASES, KINDS, Variant
 
 STEPS, WORKERS = 200, 4
 PRECISIONS = ("fp32", "bf16")

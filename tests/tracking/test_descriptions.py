@@ -67,7 +67,7 @@ def test_equal_data_has_an_equal_digest() -> None:
     assert digest() == digest(seed=3) == digest(experiment="other")
     few = alone.recipe.model_copy(update={"train_images": 50})
     assert len({digest(), digest(recipe=few), digest(dataset_path="/a/birds")}) == 3
-    named = alone.model_copy(update={"dataset_path": "/a/birds"})
+    named = alone.model_copy(update={"dataset": "image_folder", "dataset_path": "/a/birds"})
     assert dataset_input(named).dataset.name == "birds"
     assert "resnet20 alone" in trial_note(alone)
 
