@@ -138,6 +138,8 @@ def mean_accuracies(accuracies: pd.DataFrame, groups: pd.Series) -> pd.DataFrame
 
 def describe(points: pd.DataFrame, over_seeds: bool) -> str:
     steps = points.groupby(["run_id", "link"])["step"].diff().median()
-    window = "every single step" if steps == 1 else f"means over about {steps:.0f} steps a point"
+    # a single point has no distance to another
+    single = pd.isna(steps) or steps == 1
+    window = "every single step" if single else f"means over about {steps:.0f} steps a point"
     band = "; band: standard deviation of the gap over seeds" if over_seeds else ""
     return TIMELINE_CAPTION.format(window + band)

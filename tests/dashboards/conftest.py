@@ -269,6 +269,7 @@ SHORT = (
     "cohorts=[{teachers: [wrn_16_2], students: [resnet20]}]",
     "temperatures=[1, 2]",
     "seeds=[0, 1]",
+    "recipe.train_images=null",
     "recipe.epochs=1",
     "recipe.milestones=[]",
 )

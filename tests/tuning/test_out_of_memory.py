@@ -46,6 +46,8 @@ def workplace(tmp_path: Path, failures_left: Path) -> Workplace:
     return Workplace(
         tmp_path,
         RAY_OVERRIDE_RESOURCES='{"GPU": 1}',
+        # else Ray has none to give
+        CUDA_VISIBLE_DEVICES="0",
         PYTHONPATH=f"{tmp_path / 'path'}:{Path(__file__).parents[2]}",
         FAILURES_LEFT=str(failures_left),
     )
