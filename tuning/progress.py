@@ -32,7 +32,7 @@ class TrialProgress:
     started_at: float = 0.0
     started_progress: float | None = None
     running_since: float = 0.0
-    paced_seconds: float | None = None
+    stopped_at: float = 0.0
 
     @property
     def share_done(self) -> float:
@@ -42,10 +42,11 @@ class TrialProgress:
     @property
     def whole_seconds(self) -> float | None:
         """What the whole trial takes at the pace since this process took it up."""
-        gained = self.share_done - (self.started_progress or 0.0)
-        if self.state == "running" and gained > 0:
-            self.paced_seconds = (time.monotonic() - self.started_at) / gained
-        return self.paced_seconds
+        if self.started_progress is None or self.state == "failed":
+            return None
+        gained = self.share_done - self.started_progress
+        until = time.monotonic() if self.state == "running" else self.stopped_at
+        return (until - self.started_at) / gained if gained > 0 else None
 
     @property
     def seconds_left(self) -> float | None:
@@ -161,16 +162,12 @@ class SweepProgress:
         self._end(self.trials[trial_id], reason)
 
     def _add_time(self, progress: TrialProgress) -> None:
-        now = time.monotonic()
+        now = progress.stopped_at = time.monotonic()
         self.trial_seconds += now - progress.running_since
         self.wall_seconds = now - (self._first_start or now)
 
     def _end(self, progress: TrialProgress, failure: str | None) -> None:
         self._add_time(progress)
-        if not failure and progress.started_progress is not None:
-            gained = 1 - progress.started_progress
-            if gained > 0:
-                progress.paced_seconds = (time.monotonic() - progress.started_at) / gained
         progress.state = "failed" if failure else "finished"
         self._print(progress.state, progress, failure.strip() if failure else _in_words(progress))
         self._refresh()

@@ -49,6 +49,10 @@ class GraphedEngine(EagerEngine):
 
     def update(self, name: str, step: CohortStep) -> None:
         """The same for a step that is recorded and for one that is not: equal to the last bit."""
+        if not self._recordable:
+            # fp64 has no use for a rate in single precision
+            super().update(name, step)
+            return
         with self._rates[name].in_force():
             self.cohort.update(name, step)
 

@@ -96,9 +96,13 @@ def test_replayed_steps_are_eager_ones_to_the_bit(optimizer: str) -> None:
 
 
 def test_what_cannot_be_recorded_is_carried_out_eagerly() -> None:
-    graphed = trainer("graphed", precision="fp64", batch_size=256)
-    graphed.run_epoch()
+    """With the rate in double precision, too."""
+    recipe = {"precision": "fp64", "batch_size": 256, "learning_rate": 0.05}
+    eager, graphed = (trainer(engine, **recipe) for engine in ("eager", "graphed"))
+    for each in (eager, graphed):
+        each.run_epoch()
     assert graphed._engine._recording is None
+    assert torch.equal(eager.timeline.rows(), graphed.timeline.rows())
 
 
 def test_a_network_that_never_moved_gets_the_state_of_no_step() -> None:
