@@ -95,9 +95,10 @@ def test_a_longer_trial_goes_on_from_a_shorter_one(tmp_path: Path) -> None:
     expected = EXPECTED["extended"]
     assert (short.trial_id, long.trial_id) == (expected["shorter"], expected["trial_id"])
     began, found = take_up("extended", long, tmp_path, (short.trial_id,))
-    same_versions = cases.machine() == EXPECTED["machine"]
-    # other versions of the libraries make it begin anew
-    assert began == (12 if same_versions else 0)
+    versions, theirs = cases.machine(), dict(EXPECTED["machine"])
+    # another processor rounds otherwise, and is no reason to begin anew
+    del versions["capability"], theirs["capability"]
+    assert began == (12 if versions == theirs else 0)
     check(found, expected)
 
 
