@@ -85,6 +85,11 @@ class TrackedExperiment:
         return next(found, None)
 
 
+def last_steps(run: Run) -> dict[str, int]:
+    """The last step of each of a run's series, by name, as its latest values say it."""
+    return {latest.key: latest.step for latest in run.data.to_proto().metrics}
+
+
 def find_experiment(name: str) -> TrackedExperiment | None:
     """The experiment of the store that the environment names, where there are both; makes neither.
 

@@ -38,7 +38,7 @@ from switokd.tracking.retry import (
     tracking_errors,
     unusable,
 )
-from switokd.tracking.store import TrackedExperiment, TrackingStore
+from switokd.tracking.store import TrackedExperiment, TrackingStore, last_steps
 
 if TYPE_CHECKING:
     from switokd.spec.trial import TrialSpec
@@ -171,6 +171,8 @@ class TrialTracker:
         self._tags = trial_tags(trial) | sampled
         self._run_id: str | None = None
         self._anew = False
+        # how far each series was when this process found the run
+        self._stored: dict[str, int] = {}
         self.outbox = Outbox(self._send, METRICS_PER_CALL, f"the tracking store {tracked.uri}")
 
     def begin(
@@ -264,8 +266,10 @@ class TrialTracker:
 
         try:
             run_id = self._ensure_run()
-            if batch:
-                metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in batch]
+            # who goes on from a checkpoint before the newest makes points again that were sent
+            new = [p for p in batch if p.step > self._stored.get(p.name, -1)]
+            if new:
+                metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in new]
                 open_client(self._tracked.uri).log_batch(run_id, metrics=metrics)
         except Exception as error:
             # the outbox names the store itself
@@ -289,6 +293,7 @@ class TrialTracker:
             found = None
         if found is not None:
             run_id = found.info.run_id
+            self._stored = last_steps(found)
             client.update_run(run_id, status="RUNNING")
             if names.FAILURE in found.data.tags:
                 client.delete_tag(run_id, names.FAILURE)

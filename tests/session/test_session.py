@@ -94,6 +94,34 @@ def test_a_damaged_newest_checkpoint_costs_an_interval_and_nothing_else(
     assert newest.name in caplog.text
 
 
+def test_an_older_checkpoint_sends_no_step_twice(tmp_path: Path) -> None:
+    """The newest is damaged, or lies in the folder of another machine that went on."""
+    store = tracking.open_experiment("session", put_empty_store(tmp_path / "mlflow.db"), tmp_path)
+
+    def opened() -> AbstractContextManager[TrialSession]:
+        return open_session(trial(), runs=tmp_path, tracker=TrialTracker(store, trial()), threads=1)
+
+    with opened() as session:
+        # an epoch and a step; a checkpoint at the end of the block
+        session.advance()
+        session.advance(seconds=0.0)
+    with opened() as session:
+        session.advance()
+        assert session.done
+    newest = session.folder / "checkpoints" / session.checkpoints.names()[0]
+    newest.unlink()
+    finish(opened(), begins_at=7)
+    run = store.trial_runs()[trial().trial_id]
+    client = MlflowClient(store.uri)
+    steps = {
+        name: [point.step for point in client.get_metric_history(run.info.run_id, name)]
+        for name in run.data.metrics
+    }
+    assert sorted(steps["gap/T1-S1"]) == list(range(1, 13))
+    assert sorted(steps["val_top1/S1"]) == [1, 2]
+    assert not {name: found for name, found in steps.items() if len(found) > len(set(found))}
+
+
 def test_a_full_disk_costs_checkpoints_but_no_training(
     tmp_path: Path, undisturbed: TrialResult, caplog: pytest.LogCaptureFixture
 ) -> None:
