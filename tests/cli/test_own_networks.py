@@ -14,6 +14,8 @@ from mlflow import MlflowClient
 from switokd import user_modules
 from tests.cli.conftest import User
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[2] / "experiments" / "own"
 SHORT = ("recipe.epochs=1", "recipe.milestones=[]", "recipe.train_images=200", "methods=[switokd]")
 EXPERIMENT = """
@@ -35,7 +37,6 @@ def _modules_of_this_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
-@pytest.mark.slow
 def test_the_example_trains_and_is_looked_at(user: User) -> None:
     shutil.copytree(EXAMPLE, user.folder / "example")
     assert user.types("train", "example/networks.yaml", *SHORT) == 0
@@ -76,7 +77,6 @@ def own_top1(user: User, folder: Path) -> float:
     return float(row[2])
 
 
-@pytest.mark.slow
 def test_a_method_of_ones_own_trains_beside_ours(user: User) -> None:
     shutil.copytree(EXAMPLE, user.folder / "example")
     chosen = 'methods=[{"own_methods:LogitMatching": {weight: 0.5}}]'

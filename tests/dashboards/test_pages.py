@@ -16,6 +16,8 @@ from switokd.tracking import tracker as tracking
 from switokd.tracking.holder import Holder
 from switokd.tracking.store import TrackedExperiment
 
+pytestmark = pytest.mark.slow
+
 Record = dict[str, Any]
 PAGES = ["pairs", "timelines", "sensitivity", "why", "live"]
 

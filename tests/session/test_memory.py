@@ -22,7 +22,7 @@ def resident_mib() -> float:
 
 
 def test_the_peak_counts_from_its_start_and_not_what_was_freed_before() -> None:
-    before = torch.ones(256 * MIB, dtype=torch.uint8)
+    before = torch.ones(512 * MIB, dtype=torch.uint8)
     freed = resident_mib()
     del before
     peak = PeakMemory(torch.device("cpu"))
@@ -32,7 +32,7 @@ def test_the_peak_counts_from_its_start_and_not_what_was_freed_before() -> None:
         held.append(resident_mib())
         del block
     # what is resident beside the blocks may shrink at any time: the system takes back old pages
-    assert max(held) - 1 <= peak.mib() <= max(held) + 16 < freed - 150
+    assert max(held) - 1 <= peak.mib() <= max(held) + 16 < freed - 256
 
 
 @pytest.mark.slow

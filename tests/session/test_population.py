@@ -21,6 +21,8 @@ from switokd.tracking.tracker import TrialTracker
 from tests.session.test_session import trial
 from tests.shared_folder import put_empty_store
 
+pytestmark = pytest.mark.slow
+
 STEPS = 6
 
 

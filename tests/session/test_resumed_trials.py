@@ -15,6 +15,8 @@ from switokd.spec.recipe import OPTIMIZERS, SCHEDULES
 from tests.compatibility.tiny_networks import TINY_NETWORKS
 from tests.session.killed_trials import STUDENT, TEACHER, assert_resumes, trial
 
+pytestmark = pytest.mark.slow
+
 
 def cohort(teachers: int, students: int, **settings: Any) -> list[dict[str, Any]]:
     own = [{"model": STUDENT, **settings} for _ in range(students)]
@@ -83,6 +85,5 @@ def test_a_killed_graphed_trial_likewise(optimizer: str, tmp_path: Path) -> None
     assert_resumes(trial(cohorts=cohort(2, 1), recipe=recipe), tmp_path)
 
 
-@pytest.mark.slow
 def test_a_killed_compiled_trial_likewise(tmp_path: Path) -> None:
     assert_resumes(trial(**COMPILED), tmp_path)

@@ -22,6 +22,8 @@ from switokd.tracking.outbox import Point
 from switokd.tracking.store import TrackedExperiment
 from switokd.tracking.tracker import TrialTracker
 
+pytestmark = pytest.mark.slow
+
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -24,6 +24,8 @@ from switokd.tracking.retry import TrackingError
 from switokd.tracking.sqlite_file import is_whole, open_read_only
 from switokd.tracking.store import TrackingStore
 
+pytestmark = pytest.mark.slow
+
 OPEN = """
 import sys
 from switokd.tracking.tracker import open_experiment
@@ -79,7 +81,6 @@ def empty_store(made: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_several_make_one_store_at_once(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "mlflow.db"
     makers = [opener(f"experiment-{number}", path) for number in range(3)]
@@ -91,7 +92,6 @@ def test_several_make_one_store_at_once(tmp_path: Path) -> None:
     assert not list(path.parent.glob("*half-made*"))
 
 
-@pytest.mark.slow
 def test_a_maker_that_is_killed_leaves_no_store_or_a_whole_one(tmp_path: Path) -> None:
     path, hand = tmp_path / "mlflow.db", random.Random(0)
     for _ in range(3):

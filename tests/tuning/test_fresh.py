@@ -20,6 +20,8 @@ from tuning import upkeep
 from tuning.plan import Plan, make_plan
 from tuning.upkeep import FreshStart, start_fresh
 
+pytestmark = pytest.mark.slow
+
 
 def experiment(epochs: int) -> Experiment:
     content = small_experiment(methods=["dml"], seeds=[0, 1], recipe={"epochs": epochs})

@@ -22,6 +22,8 @@ from tests.compatibility import cases
 from tests.compatibility.tiny_networks import TINY_NETWORKS
 from tuning.prune import find_dispensable
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:

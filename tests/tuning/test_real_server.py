@@ -66,6 +66,7 @@ def test_a_sweep_is_tracked_and_no_secret_is_left(services: Services, workplace:
     assert not leaks(services, workplace.folder)
     output, _ = sweep.communicate(timeout=200)
     assert sweep.returncode == 0, output
+    assert "View run" not in output
     runs = workplace.trial_runs("served")
     assert set(runs) == {trial.trial_id for trial in trials}
     assert {run.info.status for run in workplace.runs("served")} == {"FINISHED"}

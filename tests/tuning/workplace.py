@@ -19,6 +19,7 @@ from switokd import names
 from switokd.spec.experiment import Experiment, load_experiment
 from switokd.spec.trial import TrialSpec
 from switokd.train import run
+from tests.commands import Command
 from tests.processes import RAY_SETTINGS
 from tests.shared_folder import put_empty_store
 
@@ -40,7 +41,9 @@ class Workplace:
             **RAY_SETTINGS,
             **environment,
         }
-        self.started: list[subprocess.Popen[str]] = []
+        # what a new Python reads as it begins is no forked process's
+        self._from_scratch = "PYTHONPATH" in environment
+        self.started: list[Command | subprocess.Popen[str]] = []
         if not new_store and "MLFLOW_TRACKING_URI" not in environment:
             put_empty_store(folder / "runs" / "mlflow.db")
 
@@ -59,17 +62,21 @@ class Workplace:
         self.file.write_text(yaml.safe_dump(content), encoding="utf-8")
         return load_experiment(self.file)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> Command | subprocess.Popen[str]:
         """A `switokd` of its own process group, like one in a shell's foreground."""
-        process = subprocess.Popen(
-            [*SWITOKD, *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            process_group=0,
-        )
+        process: Command | subprocess.Popen[str]
+        if self._from_scratch:
+            process = subprocess.Popen(
+                [*SWITOKD, *arguments],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                process_group=0,
+            )
+        else:
+            process = Command(arguments, self.folder, self.environment)
         self.started.append(process)
         return process
 
