@@ -21,6 +21,9 @@ from typing import Any
 # none of Ray's: it reads its settings when it is imported
 IMPORTED = ["torch", "torchvision", "mlflow.store.tracking.sqlalchemy_store", "pyarrow.parquet"]
 
+# of Python: the command line
+PROGRAM = ["-c", "from switokd.cli.main import main; main()"]
+
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(IMPORTED)
 
@@ -76,6 +79,8 @@ class Command:
         self.wait(timeout)
         # a child of its own may hold the pipe a little longer
         reader.join(timeout)
+        if reader.is_alive():
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return "".join(parts), None
 
 
@@ -95,9 +100,8 @@ def _become(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    program = ["-c", "from switokd.cli.main import main; main()"]
     # what it begins anew with, where its Ray dies
-    sys.argv, sys.orig_argv = ["-c", *arguments], [sys.executable, *program, *arguments]
+    sys.argv, sys.orig_argv = ["-c", *arguments], [sys.executable, *PROGRAM, *arguments]
     status = 1
     try:
         from switokd.cli.main import main

@@ -19,11 +19,11 @@ from switokd import names
 from switokd.spec.experiment import Experiment, load_experiment
 from switokd.spec.trial import TrialSpec
 from switokd.train import run
-from tests.commands import Command
+from tests.commands import PROGRAM, Command
 from tests.processes import RAY_SETTINGS
 from tests.shared_folder import put_empty_store
 
-SWITOKD = [sys.executable, "-c", "from switokd.cli.main import main; main()"]
+SWITOKD = [sys.executable, *PROGRAM]
 
 
 class Workplace:
