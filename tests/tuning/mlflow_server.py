@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -44,6 +45,7 @@ class Server:
                 env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         try:
             await_(self.answers, of=self.process)
@@ -59,5 +61,11 @@ class Server:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(30)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                # it waits for the end of a request, which a client that a test holds still never
+                # sends; whoever is asked to go, goes
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait(30)
             await_(lambda: not self.answers())
