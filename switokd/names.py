@@ -20,6 +20,8 @@ IMAGES_PER_SECOND = "images_per_second"
 # per window of steps and link; per window and teacher
 GAP, THRESHOLD, EXPERT = "gap", "threshold", "expert"
 TIMELINE = (GAP, THRESHOLD, EXPERT)
+# of a method without a switch: the share of steps in which one would have been in expert mode
+WOULD_BE_EXPERT = "would_be_expert"
 PAUSED = "paused"
 # once, at a trial's end
 BEST_VAL_TOP1 = "best_val_top1"
@@ -27,12 +29,13 @@ LAST_VAL_TOP1 = "last_val_top1"
 TEST_TOP1 = "test_top1"
 TEST_TOP1_BEST = "test_top1_best"
 EXPERT_SHARE = "expert_share"
+WOULD_BE_EXPERT_SHARE = "would_be_expert_share"
 TRAIN_SECONDS = "train_seconds"
 PEAK_MEMORY_MIB = "peak_memory_mib"
 SUMMARY = frozenset(
     {
         *(BEST_VAL_TOP1, LAST_VAL_TOP1, TEST_TOP1, TEST_TOP1_BEST),
-        *(EXPERT_SHARE, TRAIN_SECONDS, PEAK_MEMORY_MIB),
+        *(EXPERT_SHARE, WOULD_BE_EXPERT_SHARE, TRAIN_SECONDS, PEAK_MEMORY_MIB),
     }
 )
 # what a population-based search has changed, by the key of the changed setting
@@ -50,6 +53,8 @@ FAILURE = "switokd.failure"
 STOPPED = "switokd.stopped"
 POINT = "switokd.point"
 CHANGES = "switokd.pbt"
+# of a trial that teaches others: the epochs whose weights it kept, JSON
+SNAPSHOTS = "switokd.snapshots"
 CONTINUED_FROM = "switokd.continued_from"
 DEVICE = "switokd.device"
 THREADS = "switokd.threads"

@@ -65,17 +65,18 @@ class TinyData:
         self.epoch_start: Tensor | None = None
         self.closed = False
 
-    def train_epoch(self, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def train_epoch(self, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         self.epoch_start = self.generator.get_state()
         order = torch.randperm(TRAIN_IMAGES, generator=self.generator)
         images, labels = self.splits["train"]
         for chosen in order.split(BATCH_SIZE)[start_step:]:
-            yield images[chosen], labels[chosen]
+            yield images[chosen], labels[chosen], chosen
         self.epoch_start = None
 
-    def evaluation(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+    def evaluation(self, split: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         images, labels = self.splits[split]
-        return zip(images.split(7), labels.split(7), strict=True)
+        places = torch.arange(len(labels), device=labels.device)
+        return zip(images.split(7), labels.split(7), places.split(7), strict=True)
 
     def state_dict(self) -> dict[str, Any]:
         in_progress = self.epoch_start is not None

@@ -7,7 +7,9 @@ every call.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from switokd import names
@@ -15,6 +17,7 @@ from switokd.session.extension import shorter_trials
 from switokd.spec.candidates import Candidate
 from switokd.spec.experiment import Experiment
 from switokd.spec.space import SearchPoint
+from switokd.spec.teaching import with_teachers
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.store import TrackedExperiment, TrackingStore
 from switokd.validation import FieldError
@@ -30,7 +33,7 @@ class Plan:
     their runs; `all_run_ids`: those of unfinished trials too. `to_choose`: how many trials a guided
     search adds to the known ones. `continues`: for a missing trial, by id, finished ones that are
     it with fewer epochs. `changed`: for a missing trial a finished one that the file had before,
-    and the params in which they differ.
+    and the params in which they differ. `again`: why a finished trial is trained once more.
     """
 
     trials: tuple[TrialSpec, ...]
@@ -41,6 +44,7 @@ class Plan:
     all_run_ids: dict[str, str] = field(default_factory=dict)
     continues: dict[str, list[str]] = field(default_factory=dict)
     changed: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    again: dict[str, str] = field(default_factory=dict)
 
     @property
     def missing(self) -> list[TrialSpec]:
@@ -52,6 +56,11 @@ class Plan:
         """The points of a search's trials by id."""
         return {key: candidate.point for key, candidate in self.candidates.items()}
 
+    @cached_property
+    def teaching(self) -> frozenset[str]:
+        """The ids of the trials that train a teacher of another."""
+        return frozenset(key for trial in self.trials for key in trial.trained_by.values())
+
     @property
     def total(self) -> int:
         return len(self.trials) + self.to_choose
@@ -62,8 +71,15 @@ class Plan:
         return self.total - len(self.values)
 
     def best(self, mode: str) -> str | None:
-        """The finished trial with the best value, `mode` being max or min; None without one."""
-        found = {key: value for key, value in self.values.items() if value is not None}
+        """The finished trial of a search with the best value; None without one.
+
+        `mode`: max or min.
+        """
+        found = {
+            key: value
+            for key, value in self.values.items()
+            if value is not None and key in self.candidates
+        }
         return (max if mode == "max" else min)(found, key=lambda key: found[key], default=None)
 
 
@@ -76,11 +92,17 @@ def make_plan(experiment: Experiment, store: TrackedExperiment | None) -> Plan:
     to_choose = 0
     if search.is_guided:
         chosen = tracked_candidates(experiment, runs)
-        candidates = {key: candidates[key] for key in trials} | chosen
-        trials = {key: candidate.trial for key, candidate in candidates.items()}
-        to_choose = max(0, (search.trials or 0) - len(trials))
+        candidates = candidates | chosen
+        known = with_teachers(candidate.trial for candidate in candidates.values())
+        trials = {trial.trial_id: trial for trial in known}
+        to_choose = max(0, (search.trials or 0) - len(candidates))
     ended = {key: run for key, run in runs.items() if run.info.status == "FINISHED"}
-    finished = {key: ended[key] for key in trials if key in ended}
+    again = {
+        key: reason
+        for key, trial in trials.items()
+        if key in ended and (reason := unkept_snapshots(trial, ended[key].data.tags))
+    }
+    finished = {key: ended[key] for key in trials if key in ended and key not in again}
     values = {key: run.data.metrics.get(search.metric) for key, run in finished.items()}
     run_ids = {key: run.info.run_id for key, run in finished.items()}
     missing = [trial for key, trial in trials.items() if key not in finished]
@@ -90,8 +112,26 @@ def make_plan(experiment: Experiment, store: TrackedExperiment | None) -> Plan:
     # a guided search's earlier points are no older form of its first ones
     changed = {} if search.draws else changed_since(missing, former)
     all_run_ids = {key: runs[key].info.run_id for key in trials if key in runs}
-    known = tuple(trials.values())
-    return Plan(known, candidates, values, to_choose, run_ids, all_run_ids, continues, changed)
+    return Plan(
+        tuple(trials.values()),
+        candidates,
+        values,
+        to_choose,
+        run_ids,
+        all_run_ids,
+        continues,
+        changed,
+        again,
+    )
+
+
+def unkept_snapshots(trial: TrialSpec, tags: Mapping[str, str]) -> str | None:
+    """Why a finished trial does not do for those that it teaches; None where it does."""
+    kept = json.loads(tags.get(names.SNAPSHOTS, "[]"))
+    lacking = [epoch for epoch in trial.snapshots if epoch not in kept]
+    if not lacking:
+        return None
+    return f"its weights after epoch {', '.join(map(str, lacking))} teach, and were not kept"
 
 
 def past_results(plan: Plan, store: TrackedExperiment, metric: str) -> list[PastResult]:
@@ -99,7 +139,9 @@ def past_results(plan: Plan, store: TrackedExperiment, metric: str) -> list[Past
 
     Raises TrackingError.
     """
-    ids = {run_id: trial_id for trial_id, run_id in plan.all_run_ids.items()}
+    # teachers are not judged: they come before those that are
+    judged = {key: run for key, run in plan.all_run_ids.items() if key not in plan.teaching}
+    ids = {run_id: trial_id for trial_id, run_id in judged.items()}
     found = TrackingStore(store.uri).histories(ids, [metric])
     found.sort(key=lambda point: (point[4], point[2]))
     return [PastResult(ids[run_id], epoch, value) for run_id, _, epoch, value, _ in found]

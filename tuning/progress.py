@@ -161,6 +161,14 @@ class SweepProgress:
         self.failures[trial_id] = reason
         self._end(self.trials[trial_id], reason)
 
+    def fail(self, trial_id: str, reason: str) -> None:
+        """The trial cannot begin."""
+        progress = self.trials[trial_id]
+        self.failures[trial_id] = reason
+        progress.state = "failed"
+        self._print(progress.state, progress, reason)
+        self._refresh()
+
     def _add_time(self, progress: TrialProgress) -> None:
         now = progress.stopped_at = time.monotonic()
         self.trial_seconds += now - progress.running_since

@@ -18,7 +18,18 @@ def print_plan(experiment: Experiment, plan: Plan, console: Console) -> None:
         f"{plan.to_train} to train{go_on}",
         highlight=False,
     )
-    for line in why_trained(plan.changed):
+    waiting = sum(not plan.values.keys() >= set(t.trained_by.values()) for t in plan.missing)
+    if waiting:
+        teachers = sum(trial.trial_id in plan.teaching for trial in plan.missing)
+        console.print(
+            f"  {teachers} of them train teachers; {waiting} students begin each when its own "
+            "teacher is done",
+            highlight=False,
+            soft_wrap=True,
+        )
+    labels = {trial.trial_id: trial.label for trial in plan.trials}
+    again = [f"{key} {labels[key]} again: {reason}" for key, reason in plan.again.items()]
+    for line in [*again, *why_trained(plan.changed)]:
         console.print(f"  {line}", highlight=False, soft_wrap=True)
     if tuned_on_the_test_set(experiment):
         console.print(

@@ -151,7 +151,14 @@ def _train(
             job = _job(experiment, plan, store, runs, progress)
             lost = LostRay(store, runs, experiment.name, again, console, progress)
             with RayWatch(ray_processes(), lost):
-                run_trials(job, plan.missing, placement, progress)
+                trials = plan.missing
+                if experiment.search.draws or experiment.search.judges_early:
+                    # whoever judges by results compares students, and chooses no teacher
+                    first = [trial for trial in trials if trial.trial_id in plan.teaching]
+                    trials = [trial for trial in trials if trial.trial_id not in plan.teaching]
+                    if first:
+                        run_trials(_unguided(job, progress), first, placement, progress)
+                run_trials(job, trials, placement, progress)
                 if 0 < placement.gpus < 1:
                     # a device of its own may be enough
                     alone = Placement(placement.cpus, 1.0, int(cluster.gpus))
@@ -198,12 +205,21 @@ def _job(
 
 
 def _retry_out_of_memory(job: Job, placement: Placement, progress: SweepProgress) -> None:
-    """Run the trials that did not fit into their share of a device once more, unguided."""
+    """Run what did not fit into its share of a device once more, unguided, and whom it teaches."""
     from tuning.workers.scheduling import run_trials
 
-    trials = [each.trial for key, each in progress.trials.items() if key in progress.out_of_memory]
+    big = progress.out_of_memory
+    trials = [
+        each.trial
+        for key, each in progress.trials.items()
+        if key in big or not big.isdisjoint(each.trial.trained_by.values())
+    ]
     if trials:
         progress.requeue(trials)
-        fifo = SCHEDULERS.load("none")(job.experiment, progress, list)
-        unguided = replace(job, scheduler=fifo, searcher=None, judged_by=None, takes_turns=False)
-        run_trials(unguided, trials, placement, progress)
+        run_trials(_unguided(job, progress), trials, placement, progress)
+
+
+def _unguided(job: Job, progress: SweepProgress) -> Job:
+    """The job of trials that nobody chooses, judges or pauses."""
+    fifo = SCHEDULERS.load("none")(job.experiment, progress, list)
+    return replace(job, scheduler=fifo, searcher=None, judged_by=None, takes_turns=False)

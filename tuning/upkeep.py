@@ -11,7 +11,7 @@ from typing import Any
 
 from switokd.files.lock import FileLock, HeldError
 from switokd.files.storage import write_durably
-from switokd.session.trial_session import checkpoint_folder, trial_folder
+from switokd.session.folders import checkpoint_folder, trial_folder
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
 from switokd.tracking.retry import retry_until

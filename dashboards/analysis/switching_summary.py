@@ -10,7 +10,7 @@ from switokd import names
 
 COLUMNS = [
     *("run_id", "link", "gap", "threshold", "gap_at_end", "expert", "expert_at_first"),
-    *("expert_at_last", "updates_saved"),
+    *("expert_at_last", "would_be_expert", "updates_saved"),
 ]
 
 
@@ -36,6 +36,10 @@ def switching_summary(points: pd.DataFrame, paused: pd.DataFrame) -> pd.DataFram
         }
         record |= {"run_id": run_id, "link": link, "gap_at_end": float(line["gap"].iloc[-1])}
         record |= {name: weighted_mean(line, name) for name in ("gap", "threshold")}
+        # of a line that switches it is no news
+        record["would_be_expert"] = (
+            float("nan") if line["expert"].any() else weighted_mean(line, "would_be_expert")
+        )
         record["updates_saved"] = saved.get(
             (str(run_id), str(link).partition("-")[0]), float("nan")
         )

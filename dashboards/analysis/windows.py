@@ -1,8 +1,9 @@
 """What the gap did on the way: timelines of links, from windows or from single steps.
 
-A frame of points has one row per run, link and window: `run_id link step gap threshold expert`,
-`step` the window's last, gap and threshold from 0 to 2, `expert` the share of its steps in expert
-mode.
+A frame of points has one row per run, link and window: `run_id link step gap threshold expert
+would_be_expert`, `step` the window's last, gap and threshold from 0 to 2, `expert` the share of its
+steps in expert mode, `would_be_expert` of those in which a switch would have been, as far as the
+run recorded it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pandas as pd
 from dashboards.analysis.columns import metric_column
 from switokd import names
 
-QUANTITIES = names.TIMELINE
+QUANTITIES = (*names.TIMELINE, names.WOULD_BE_EXPERT)
 POINT_COLUMNS = ["run_id", "link", "step", *QUANTITIES]
 
 
@@ -42,7 +43,13 @@ def step_points(
     teacher, _, student = link.partition("-")
     chosen = timeline["step"].between(first, last) & (timeline["teacher"] == teacher)
     rows = timeline[chosen & (timeline["student"] == student)]
-    rows = rows.assign(run_id=run_id, link=link, expert=rows["expert"].astype(float))
+    nearer = rows["teacher_distance"] < rows["student_distance"]
+    rows = rows.assign(
+        run_id=run_id,
+        link=link,
+        expert=rows["expert"].astype(float),
+        would_be_expert=(nearer & (rows["gap"] > rows["threshold"])).astype(float),
+    )
     # an older file lacks what was not recorded then
     return resampled(rows.reindex(columns=POINT_COLUMNS), limit)
 

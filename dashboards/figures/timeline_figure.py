@@ -137,20 +137,27 @@ def add_link(figure: go.Figure, points: pd.DataFrame, name: str, colour: str, wi
 
 
 def add_mode(figure: go.Figure, points: pd.DataFrame, name: str, rank: int) -> None:
-    """The mode of one line as a bar under its name, the first line's on top."""
+    """The mode of one line as a bar under its name, the first line's on top.
+
+    Of a line that is never in expert mode it is that which a switch would have taken.
+    """
     step = points["step"]
+    unswitched = not points["expert"].any() and points["would_be_expert"].any()
+    quantity, told = "expert", ""
+    if unswitched:
+        quantity, told = "would_be_expert", " (had it a switch)"
     width = int(step.diff().median()) if len(step) > 1 else 1
     figure.add_heatmap(
         x=[int(step.iloc[0]) - width, *step],
         y=[-rank - 0.95, -rank - 0.5],
-        z=points[["expert"]].to_numpy().T,
+        z=points[[quantity]].to_numpy().T,
         coloraxis="coloraxis",
-        hovertemplate=f"{name}<br>step %{{x:.0f}}: %{{z:.0%}} expert steps<extra></extra>",
+        hovertemplate=f"{name}<br>step %{{x:.0f}}: %{{z:.0%}} expert steps{told}<extra></extra>",
         row=2,
         col=1,
     )
     figure.add_annotation(
-        text=name,
+        text=name + told,
         x=0,
         xref="paper",
         xanchor="left",

@@ -11,11 +11,12 @@ from dashboards.pages import cache
 from dashboards.pages.selection import Selection
 from switokd import names
 
-PERCENT = ("waits", "first fifth", "last fifth", "updates saved")
+PERCENT = ("waits", "would wait", "first fifth", "last fifth", "updates saved")
 HELP = {
     "gap": "Mean over all steps of the gap between the two networks' predictions (L1, 0 to 2).",
     "threshold": "Mean over all steps of the threshold in force.",
     "waits": "Share of steps in expert mode: the student lags too far behind, the teacher waits.",
+    "would wait": "Of a method without a switch: share of steps in which one would have waited.",
     "first fifth": "The same, over the first fifth of the training.",
     "last fifth": "The same, over the last fifth of the training.",
     "updates saved": "Share of the teacher's updates that were skipped: it waits where all its "
@@ -37,6 +38,7 @@ def show_switching(
     table = table.rename(
         columns={
             "expert": "waits",
+            "would_be_expert": "would wait",
             "expert_at_first": "first fifth",
             "expert_at_last": "last fifth",
             "updates_saved": "updates saved",

@@ -13,7 +13,8 @@ INTERVAL_CAPTION = (
 
 TIMELINE_CAPTION = (
     "Solid: gap, dotted: threshold; {}. The bar shows the mode: the darker, the more steps in "
-    "expert mode, in which the teacher waits. Below: solid the student, dashed the teacher."
+    "expert mode, in which the teacher waits; of a method without a switch, in which it would "
+    "have. Below: solid the student, dashed the teacher."
 )
 
 

@@ -27,6 +27,7 @@ from switokd.validation import SpecError
 
 if TYPE_CHECKING:
     from switokd.session.trial_session import TrialSession
+    from tuning.plan import Plan
 
 
 def sweep(
@@ -128,6 +129,7 @@ def train(
         _print_summary(TrackingStore(tracked.uri).run(run_id).data.metrics)
         console.print(f"run {run_id}", highlight=False)
         return
+    _check_taught(chosen, plan, experiment)
     check_outside([chosen])
     result = None
     # a trial is the child of its experiment's sweep, whoever trains it
@@ -156,6 +158,17 @@ def train(
         raise typer.Exit(INTERRUPTED)
     _print_summary(result.metrics)
     console.print(f"run {result.run_id}, files in {result.folder}", highlight=False, soft_wrap=True)
+
+
+def _check_taught(trial: TrialSpec, plan: Plan, file: Path) -> None:
+    """Raise SpecError where a teacher of the trial has not been trained."""
+    for name, teacher in trial.trained_by.items():
+        if teacher not in plan.values:
+            raise SpecError(
+                f"{trial.trial_id} {trial.label}: its teacher {name} "
+                f"({trial.networks[name].label}) has not been trained yet; this does it:\n"
+                f"  switokd train {file} --trial {teacher}"
+            )
 
 
 def _print_summary(metrics: dict[str, float]) -> None:

@@ -98,7 +98,7 @@ def explain(stored: Mapping[str, StoredNetwork], images: int, device: torch.devi
             name: load_network(entry, data.num_classes).to(device) for name, entry in stored.items()
         }
         layers: dict[str, nn.Module] = {}
-        for pictures, labels in data.evaluation("test"):
+        for pictures, labels, _ in data.evaluation("test"):
             assert isinstance(pictures, Tensor), "a test image has one view"
             layers = layers or {
                 name: target_layer(stored[name].model, network, stored[name].origin, pictures)

@@ -30,7 +30,7 @@ def save_model(stored: StoredNetwork, folder: Path) -> dict[str, Any]:
     source = describe(stored.dataset)
     with open_test_data(stored, device) as data:
         network = load_network(stored, data.num_classes).float().eval()
-        images, _ = next(iter(data.evaluation("test")))
+        images, *_ = next(iter(data.evaluation("test")))
         assert isinstance(images, torch.Tensor), "evaluation has one view"
         size, classes = data.options.image_size, list(data.class_names)
     about: dict[str, Any] = {

@@ -10,11 +10,12 @@ an experiment file is checked at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from switokd.methods.settings import SETTINGS, resolve_settings
+from switokd.methods.settings import SETTINGS, resolve_settings, settings_class
 from switokd.registry import Registry
 from switokd.user_modules import is_address, load, user_code
 
@@ -28,8 +29,16 @@ METHODS = Registry(
         "dml": "switokd.methods.dml:DML",
         "kdcl": "switokd.methods.kdcl:KDCL",
         "switokd": "switokd.methods.switokd:SwitOKD",
+        "kd": "switokd.methods.kd:KD",
+        "fitnet": "switokd.methods.fitnet:FitNet",
+        "at": "switokd.methods.at:AT",
+        "crd": "switokd.methods.crd:CRD",
+        "rco": "switokd.methods.rco:RCO",
     },
 )
+
+# the setting of a method that softens by a temperature of its own
+OWN_TEMPERATURE = "temperature"
 
 __all__ = ["METHODS", "SETTINGS", "build_method"]
 
@@ -39,16 +48,25 @@ def build_method(
     *,
     teachers: int = 1,
     students: int = 1,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     frozen: Collection[str] = (),
+    network_stages: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     **settings: Any,
 ) -> Method:
     """Build a method for a cohort of `teachers` networks T1.. and `students` networks S1...
 
     The result is called with `(logits, targets)`: logits by network name, each (B, K), and labels
-    (B,). `frozen`: the networks that only teach, whatever the method. Raises ValueError for an
+    (B,). `frozen`: the networks that only teach, whatever the method; `network_stages`: the
+    names of those whose maps a method may ask for, from the input on. Raises ValueError for an
     unknown method, setting or impossible value.
+
+    `temperature`: of the cohort, 1 where it is not given; of a method that has one of its own, such
+    as kd, that one, and the links are then measured at 1.
     """
+    if temperature is not None and OWN_TEMPERATURE in settings_class(name).model_fields:
+        settings, temperature = settings | {OWN_TEMPERATURE: temperature}, None
+    if temperature is None:
+        temperature = 1.0
     if teachers < 0 or students < 0 or teachers + students < 1:
         raise ValueError(f"a cohort of {teachers} teachers and {students} students has no network")
     if not 0 < temperature < math.inf:
@@ -62,4 +80,5 @@ def build_method(
             teachers=teachers, students=students, temperature=temperature, settings=resolved
         )
     method.frozen = frozenset(frozen)
+    method.network_stages = dict(network_stages)
     return method

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from switokd.methods.losses import Predictions
 from switokd.methods.settings import MethodSettings
 from switokd.switching import SwitchState
+from switokd.validation import SpecError
 
 Link = tuple[str, str]
 
@@ -61,20 +63,23 @@ LOGITS_OF_A_TEACHER = Demand(trained=False)
 class Surroundings:
     """What a method may know of its trial when it makes what is its own.
 
-    shapes: (C, H, W) of the maps that it asked for, by network and stage.
+    shapes: (C, H, W) of the maps that it asked for, by network and stage. train_labels: the label
+    of every training image by its index, (train_size,).
     """
 
     shapes: Mapping[str, Mapping[str, torch.Size]]
     num_classes: int
     train_size: int
     device: torch.device
+    train_labels: Tensor
 
 
 class Method(ABC):
     """A method for a cohort of `teachers` networks T1.. and `students` networks S1...
 
     Called with `(logits, targets)`: logits (B, K) by network name, from the weights before the
-    step; labels (B,). A method that asks for maps gets them third, by network and stage.
+    step; labels (B,). A method that asks for maps gets them third, by network and stage; last come
+    the indices (B,) of the training images, from 0 to the number of them.
     """
 
     # what a user may set of the method; those of ours are in `switokd.methods.settings`
@@ -83,6 +88,8 @@ class Method(ABC):
     settings: MethodSettings
     # networks that only teach because the trial says so
     frozen: frozenset[str] = frozenset()
+    # the stages of each network, from the input on
+    network_stages: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     def __init__(
         self, teachers: int, students: int, temperature: float, settings: MethodSettings
@@ -99,9 +106,10 @@ class Method(ABC):
         logits: Mapping[str, Tensor],
         targets: Tensor,
         maps: Mapping[str, Mapping[str, Tensor]] | None = None,
+        indices: Tensor | None = None,
     ) -> CohortStep:
         ordered = {name: logits[name] for name in self.networks}
-        step = self.step(Predictions(ordered, targets, self.temperature, maps))
+        step = self.step(Predictions(ordered, targets, self.temperature, maps, indices))
         if not self.frozen:
             return step
         losses, flags = (
@@ -117,6 +125,16 @@ class Method(ABC):
     def demand(self, network: str) -> Demand:
         """What the method asks of a network."""
         return LOGITS_OF_A_TEACHER if network in self.frozen else LOGITS_OF_A_LEARNER
+
+    def stages_of(self, network: str) -> tuple[str, ...]:
+        """The stages of a network, at least one. Raises SpecError where it declares none."""
+        found = self.network_stages.get(network, ())
+        if not found:
+            raise SpecError(
+                f"{network} has no stages: the names of its modules that give the maps which the "
+                "method needs belong under 'stages' of its entry in the experiment file"
+            )
+        return found
 
     def attach(self, surroundings: Surroundings) -> Mapping[str, nn.Module]:
         """Make the modules and the memory that are the method's own, before the first step.

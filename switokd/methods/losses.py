@@ -31,11 +31,22 @@ def kl_divergence(target_log_probabilities: Tensor, log_probabilities: Tensor) -
     )
 
 
+def maps_of_one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Two networks' maps (B, C, H, W); the larger one is average-pooled to the other's H and W.
+
+    Half-precision maps are taken to float32.
+    """
+    size = min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3])
+    pooled = (F.adaptive_avg_pool2d(full_precision(maps), size) for maps in (first, second))
+    return next(pooled), next(pooled)
+
+
 class Predictions:
     """What a cohort says about one batch: log-probabilities at tau, losses, links.
 
     `logits` are (B, K) by network name, `targets` the labels (B,), `maps` what the method asked for
-    of the networks' stages, (B, C, H, W) by network and stage. Half-precision logits are taken to
+    of the networks' stages, (B, C, H, W) by network and stage, `indices` which training images
+    these are, (B,), where it is known. Half-precision logits are taken to
     float32 first.
     """
 
@@ -45,8 +56,10 @@ class Predictions:
         targets: Tensor,
         temperature: float = 1.0,
         maps: Mapping[str, Mapping[str, Tensor]] | None = None,
+        indices: Tensor | None = None,
     ) -> None:
         self.targets = targets
+        self.indices = indices
         self.maps = maps or {}
         self.temperature = temperature
         self.logits = {name: full_precision(z) for name, z in logits.items()}

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, Strict, ValidationError
 
 from switokd.user_modules import is_address, load
-from switokd.validation import Finite, Frozen, SpecError, field_error, known_name
+from switokd.validation import Finite, Frozen, SpecError, Whole, field_error, known_name
 
 
 class MethodSettings(Frozen):
@@ -22,11 +22,22 @@ class MethodSettings(Frozen):
     trains_together: ClassVar[bool] = True
     has_roles: ClassVar[bool] = False
     takes_frozen: ClassVar[bool] = False
+    # whether its teacher has been trained before, and only teaches
+    trained_teacher: ClassVar[bool] = False
+    # whether its links take modes; else it is told what a switch would have done
+    switches: ClassVar[bool] = False
 
     @property
     def needs_holdout(self) -> bool:
         """Whether the method learns from data held out of the training set."""
         return False
+
+    def teacher_epochs(self, epochs: int) -> tuple[int, ...]:
+        """After which epochs of its teacher's training, of `epochs` like its own, weights teach.
+
+        Each teaches until the trial itself has come as far; none for the last weights alone.
+        """
+        return ()
 
     @property
     def non_default(self) -> dict[str, Any]:
@@ -71,6 +82,7 @@ class SwitOKDSettings(MethodSettings):
     """Switchable online knowledge distillation (Qian et al., ECCV 2022)."""
 
     has_roles: ClassVar[bool] = True
+    switches: ClassVar[bool] = True
 
     threshold: Annotated[Literal["adaptive"] | float, BeforeValidator(_threshold)] = "adaptive"
     require_better_teacher: Annotated[bool, Strict()] = True
@@ -78,11 +90,67 @@ class SwitOKDSettings(MethodSettings):
     beta: Annotated[Finite, Field(ge=0)] = 1.0
 
 
+class OfflineSettings(MethodSettings):
+    """Of a method whose teacher has been trained before."""
+
+    # the switch that it would have had is measured at temperature 1
+    uses_temperature: ClassVar[bool] = False
+    has_roles: ClassVar[bool] = True
+    takes_frozen: ClassVar[bool] = True
+    trained_teacher: ClassVar[bool] = True
+
+
+class KDSettings(OfflineSettings):
+    """Knowledge distillation (Hinton et al., 2015), by the convention of the CIFAR experiments."""
+
+    temperature: Annotated[Finite, Field(gt=0)] = 4.0
+    alpha: Annotated[Finite, Field(ge=0)] = 0.9
+    gamma: Annotated[Finite, Field(ge=0)] = 0.1
+
+
+class FitNetSettings(OfflineSettings):
+    """FitNets (Romero et al., ICLR 2015)."""
+
+    weight: Annotated[Finite, Field(ge=0)] = 100.0
+
+
+class ATSettings(OfflineSettings):
+    """Attention transfer (Zagoruyko & Komodakis, ICLR 2017)."""
+
+    weight: Annotated[Finite, Field(ge=0)] = 1000.0
+
+
+class CRDSettings(OfflineSettings):
+    """Contrastive representation distillation (Tian et al., ICLR 2020)."""
+
+    weight: Annotated[Finite, Field(ge=0)] = 0.8
+    negatives: Annotated[Whole, Field(ge=1)] = 16384
+    temperature: Annotated[Finite, Field(gt=0)] = 0.07
+    momentum: Annotated[Finite, Field(ge=0, lt=1)] = 0.5
+    dimensions: Annotated[Whole, Field(ge=1)] = 128
+
+
+class RCOSettings(KDSettings):
+    """Route-constrained optimization (Jin et al., ICCV 2019); fewer stages in fewer epochs."""
+
+    stages: Annotated[Whole, Field(ge=1)] = 4
+
+    def teacher_epochs(self, epochs: int) -> tuple[int, ...]:
+        """The ends of stages of equal length."""
+        ends = {number * epochs // self.stages for number in range(1, self.stages + 1)}
+        return tuple(sorted(ends - {0}))
+
+
 SETTINGS: dict[str, type[MethodSettings]] = {
     "vanilla": VanillaSettings,
     "dml": DMLSettings,
     "kdcl": KDCLSettings,
     "switokd": SwitOKDSettings,
+    "kd": KDSettings,
+    "fitnet": FitNetSettings,
+    "at": ATSettings,
+    "crd": CRDSettings,
+    "rco": RCOSettings,
 }
 
 

@@ -49,6 +49,8 @@ INITIALIZATIONS = Registry(
 )
 
 OF_THE_ZOO = Origin()
+# the stage of every network whose map its classifier pools
+LAST_STAGE = "last"
 # what networks from outside are counted with: ImageNet's
 NOMINAL_CLASSES = 1000
 
@@ -100,26 +102,42 @@ def target_layer(
 
         assert images is not None, "it is looked for in a forward pass"
         return last_map(name, model, images)
-    try:
-        return model.get_submodule(layer)
-    except AttributeError:
-        known = [path for path, _ in model.named_modules() if path]
-        raise SpecError(
-            f"{name} has no layer {layer!r}{nearest(layer, known)} (target_layer)"
-        ) from None
+    return _submodule(name, model, layer, "target_layer")
 
 
-def stage_of(name: str, model: nn.Module, stage: str) -> nn.Module:
+def stages_of(name: str, origin: Origin = OF_THE_ZOO) -> dict[str, str]:
+    """The modules that give a network's maps, by the stages' names: `stage1`, `stage2`, ... from
+    the input on. Those that `origin` names count, else those that its blueprint declares.
+    """
+    paths = origin.stages or _blueprint(name, origin).stages
+    return {f"stage{number}": path for number, path in enumerate(paths, 1)}
+
+
+def stage_of(
+    name: str,
+    model: nn.Module,
+    stage: str,
+    origin: Origin = OF_THE_ZOO,
+    images: Tensor | None = None,
+) -> nn.Module:
     """Find the module of `model`, a network built as `name`, that gives the map of a stage.
 
-    Stages are called `stage1`, `stage2`, ... from the input on. Raises SpecError for one that the
-    network does not declare.
+    `last` is the map that the classifier pools, found as in `target_layer`. Raises SpecError for a
+    stage that the network does not declare, or a module that it does not have.
     """
-    stages = {
-        f"stage{number}": path for number, path in enumerate(_blueprint(name, OF_THE_ZOO).stages, 1)
-    }
+    if stage == LAST_STAGE:
+        return target_layer(name, model, origin, images)
+    stages = stages_of(name, origin)
     known_name(f"stage of {name}", stage, stages)
-    return model.get_submodule(stages[stage])
+    return _submodule(name, model, stages[stage], "stages")
+
+
+def _submodule(name: str, model: nn.Module, path: str, key: str) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        known = [known for known, _ in model.named_modules() if known]
+        raise SpecError(f"{name} has no layer {path!r}{nearest(path, known)} ({key})") from None
 
 
 def describe(names: Iterable[str] = MODELS, origin: Origin = OF_THE_ZOO) -> list[ModelCard]:

@@ -38,7 +38,8 @@ class Origin:
     """What is to be known of a network beside its name to build and explain it again.
 
     arguments: of its builder, beside the number of classes. target_layer: the dotted name of the
-    module that Grad-CAM explains; None where it is to be found. module_folder: where its module was
+    module that Grad-CAM explains; None where it is to be found. stages: the dotted names of the
+    modules whose maps a method may ask for, from the input on. module_folder: where its module was
     found. source: what identified its code then (`user_modules.source_of`).
     """
 
@@ -46,6 +47,7 @@ class Origin:
     target_layer: str | None = None
     module_folder: str | None = None
     source: str | None = None
+    stages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

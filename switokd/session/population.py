@@ -22,7 +22,7 @@ def take_over(own: Trainer, donor: dict[str, Any], changed: TrialSpec) -> Traine
     has learnt are taken over. Learning rates are where the changed schedule has them by now.
     """
     state = own.state_dict()
-    trainer = build_trainer(changed, own.device)
+    trainer = build_trainer(changed, own.device, own.teachers.weights)
     own.data.close()
     taken = {key: donor[key] for key in ("networks", "optimizers", "method", "attached")}
     trainer.load_state_dict(carried_on(trainer, state | taken, own.epoch))

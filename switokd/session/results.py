@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from switokd import names
 from switokd.files.storage import write_durably
 from switokd.names import metric
+from switokd.session.teacher_weights import snapshot, weights_file
 from switokd.spec.trial import TrialSpec
 from switokd.training.trainer import Trainer
 
@@ -26,6 +28,9 @@ def summarise(trial: TrialSpec, trainer: Trainer, last_top1: dict[str, float]) -
         summary[metric(names.LAST_VAL_TOP1, name)] = last_top1[name]
     for link in trainer.timeline.links:
         summary[metric(names.EXPERT_SHARE, *link)] = trainer.timeline.expert_share(link)
+        if not trainer.timeline.switched:
+            would_be = float(trainer.timeline.would_be_expert(link).mean())
+            summary[metric(names.WOULD_BE_EXPERT_SHARE, *link)] = would_be
     if trial.recipe.holdout:
         summary |= _test_scores(trainer)
     return summary
@@ -57,11 +62,14 @@ def write_files(
     weights_folder.mkdir(exist_ok=True)
     for name, network in trainer.networks.items():
         best = trainer.best[name]
-        for which, epoch, top1, weights in (
+        written: list[tuple[str, int, float | None, Mapping[str, Tensor]]] = [
             ("last", trainer.epoch, summary[metric(names.LAST_VAL_TOP1, name)], _copies(network)),
             ("best", best.epoch, best.top1, best.weights),
-        ):
-            path = weights_folder / f"{name}-{which}.pt"
+        ]
+        for epoch, kept in trainer.snapshots.items():
+            written.append((snapshot(epoch), epoch, None, kept[name]))
+        for which, epoch, top1, weights in written:
+            path = weights_folder / weights_file(name, which)
             about = _about(trial, trainer, name) | {"best_acc": top1, "epoch": epoch}
             # through memory: torch reports a full disk as an error of its own making
             content = io.BytesIO()

@@ -7,6 +7,7 @@ and at the end `timeline.parquet`, `spec.yaml` and `weights/`.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import time
@@ -22,11 +23,12 @@ from switokd import names
 from switokd.files.lock import FileLock
 from switokd.provenance import library_versions
 from switokd.session import results
-from switokd.session.checkpoint import CheckpointFolder
 from switokd.session.extension import carried_on, changed_data, incompatibility
+from switokd.session.folders import checkpoint_folder, trial_folder
 from switokd.session.memory import PeakMemory
 from switokd.session.population import take_over
 from switokd.session.state import TrialState, latest_state
+from switokd.session.teacher_weights import lacks_snapshots, read_teachers
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import points as metrics
 from switokd.tracking import tracker as tracking
@@ -52,21 +54,6 @@ class TrialResult:
     metrics: dict[str, float]
     networks: dict[str, nn.Module]
     run_id: str | None = None
-
-
-def trial_folder(runs: Path, experiment: str, trial_id: str) -> Path:
-    """Where a trial's files lie, whichever process made them."""
-    return runs.absolute() / experiment / "trials" / trial_id
-
-
-def checkpoint_folder(
-    trial: TrialSpec, runs: Path, trial_id: str | None = None
-) -> CheckpointFolder:
-    """The checkpoints of a trial, or of the one with `trial_id` beside it."""
-    trial_id = trial_id or trial.trial_id
-    if trial.resources.storage is not None:
-        return CheckpointFolder(trial.resources.storage, trial.experiment, trial_id)
-    return CheckpointFolder(trial_folder(runs, trial.experiment, trial_id), "checkpoints")
 
 
 @contextlib.contextmanager
@@ -143,7 +130,7 @@ class TrialSession:
         self._outbox = tracker.outbox if tracker else Outbox(lambda batch: None, 1, "no store")
         self._files: list[tuple[Path, str | None]] = []
         self._saved_at = time.monotonic()
-        resumed = latest_state(self.checkpoints)
+        resumed = self._resumed()
         begun = resumed or self._first_state(threads or os.cpu_count() or 1, continues)
         torch.set_num_threads(begun.threads)
         device = choose_device(trial.resources.gpus)
@@ -151,7 +138,10 @@ class TrialSession:
             tracker.begin(str(device), begun.threads, begun.continued_from, resumed is None)
         in_force = TrialSpec.model_validate_json(begun.in_force) if begun.changes else trial
         self._memory = PeakMemory(device, begun.peak_memory)
-        self.trainer: Trainer = build_trainer(in_force, device)
+        teachers = read_teachers(
+            in_force, self.folder.parent, tracker.fetch_weights if tracker else None
+        )
+        self.trainer: Trainer = build_trainer(in_force, device, teachers)
         # the trainer has what it takes up; a second copy would only fill the memory
         self.state = replace(begun, trainer={}, outbox=())
         try:
@@ -170,6 +160,17 @@ class TrialSession:
             self.trainer.data.close()
             raise
 
+    def _resumed(self) -> TrialState | None:
+        """The newest state of the trial; None where there is none that it can go on from."""
+        state = latest_state(self.checkpoints)
+        lacking = None if state is None else lacks_snapshots(self.trial, state.trainer)
+        if lacking is None:
+            return state
+        log.warning("trial %s begins anew: %s", self.trial.trial_id, lacking)
+        # a later step of theirs would be taken for the newest
+        self.checkpoints.delete()
+        return None
+
     def _first_state(self, threads: int, continues: Sequence[str]) -> TrialState:
         """The state of a new trial: its own, or where the first fitting shorter trial ended."""
         new = TrialState(
@@ -181,7 +182,11 @@ class TrialSession:
         )
         for trial_id in continues:
             shorter = latest_state(checkpoint_folder(self.trial, self._runs, trial_id))
-            reason = incompatibility(shorter, self.trial) or changed_data(shorter, self.trial)
+            reason = (
+                incompatibility(shorter, self.trial)
+                or lacks_snapshots(self.trial, shorter.trainer if shorter else {})
+                or changed_data(shorter, self.trial)
+            )
             if shorter is None or reason is not None:
                 log.warning("from the first step, and not from trial %s: %s", trial_id, reason)
                 continue
@@ -299,6 +304,8 @@ class TrialSession:
 
     def _outcome(self) -> dict[str, str]:
         tags = {} if self.why_stopped is None else {names.STOPPED: self.why_stopped}
+        if self.trial.snapshots:
+            tags[names.SNAPSHOTS] = json.dumps(self.trial.snapshots)
         if self.state.changes:
             tags[names.CHANGES] = tracking.as_tag(self.state.changes)
         return tags

@@ -37,7 +37,7 @@ class Cell:
         """The trial of a point in this cell. Raises FieldError."""
         data = self.file.model_dump(exclude_unset=True, exclude={"search", "smoke"})
         data["recipe"], method = dict(data["recipe"][0]), self.file.methods[0]
-        data["methods"] = [{method.name: dict(method.settings)}]
+        data["methods"] = [{method.name: dict(method.settings) | method.taught_by}]
         for key, value in point.items():
             group, _, name = key.partition(".")
             if group == "temperature":

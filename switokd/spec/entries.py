@@ -14,9 +14,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from switokd.data import DATASETS, describe
 from switokd.data.source import StreamSource
-from switokd.methods.settings import checked_method, resolve_settings
+from switokd.methods.settings import checked_method, resolve_settings, settings_class
 from switokd.models import checked_model
-from switokd.spec.network import NetworkChoice, identified
+from switokd.spec.network import NetworkChoice, at, identified, identified_weights
 from switokd.spec.recipe import ABSENT_SETTINGS, NetworkSpec, Optimization, Recipe
 from switokd.spec.trial import MethodSpec
 from switokd.validation import (
@@ -172,4 +172,21 @@ def method_choices(entry: Any) -> list[MethodSpec]:
         choices = expand_axes(settings or {})
     except FieldError as error:
         raise FieldError(*(((name, *place), text) for place, text in error.problems)) from None
-    return [MethodSpec(name=name, settings=resolve_settings(name, choice)) for choice in choices]
+    return [_method_spec(name, choice) for choice in choices]
+
+
+def _method_spec(name: str, choice: dict[str, Any]) -> MethodSpec:
+    """One choice of a method's settings; whose teachers are trained before may name their weights.
+
+    Raises SpecError.
+    """
+    teacher = None
+    if "teacher" in choice and settings_class(name).trained_teacher:
+        choice = dict(choice)
+        teacher = choice.pop("teacher")
+        if not isinstance(teacher, str) or not teacher:
+            told = f"must be a file of weights, or 'run:RUN' (found {shown(teacher)})"
+            raise FieldError(((name, "teacher"), told))
+        with at(name, "teacher"):
+            identified_weights(teacher)
+    return MethodSpec(name=name, settings=resolve_settings(name, choice), teacher=teacher)

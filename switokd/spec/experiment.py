@@ -21,6 +21,7 @@ from switokd.spec.experiment_file import ExperimentFile
 from switokd.spec.grid import grid
 from switokd.spec.search_rules import check_search
 from switokd.spec.smoke import smoke_form
+from switokd.spec.teaching import with_teachers
 from switokd.spec.trial import TrialSpec
 from switokd.user_modules import add_to_path
 from switokd.validation import FieldError, SpecError, field_error
@@ -42,11 +43,12 @@ class Experiment(ExperimentFile):
         """Every trial once that is known before any is trained.
 
         Of a grid all, in the file's order, the seeds innermost; of a random search all; of a
-        guided one the first ones. Raises FieldError where the space has too few points.
+        guided one the first ones. Those that train a teacher are there, named by the file or not,
+        before those that it teaches. Raises FieldError where the space has too few points.
         """
         if self.search.draws:
-            return tuple(candidate.trial for candidate in self.points.values())
-        return grid(self)
+            return with_teachers(candidate.trial for candidate in self.points.values())
+        return with_teachers(grid(self))
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:

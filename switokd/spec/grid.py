@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 from switokd.data import describe
 from switokd.spec.entries import Cohort, FileRecipe
 from switokd.spec.experiment_file import ExperimentFile
-from switokd.spec.recipe import Recipe
+from switokd.spec.network import identified_weights
+from switokd.spec.recipe import NetworkSpec, Recipe
 from switokd.spec.search import Search
+from switokd.spec.teaching import taught
 from switokd.spec.trial import MethodSpec, TrialSpec
 
 
@@ -46,24 +48,52 @@ def _resolve(
     seed: int,
 ) -> Iterable[TrialSpec]:
     networks = cohort.resolve(recipe)
-    together = method.settings.trains_together
     shared = {name: getattr(recipe, name) for name in Recipe.model_fields}
     # what the data set would choose is written out: stated or not, it is the same trial
     source = describe(file.dataset.name)
     shared["image_size"] = recipe.image_size or source.size_of(file.dataset.path)
     if recipe.augmentation == "default":
         shared["augmentation"] = source.augmentation
-    alone = [{"S1": network} for network in networks.values() if not network.frozen]
-    for group in [networks] if together else alone:
+    common = {
+        "experiment": file.name,
+        "dataset": file.dataset.name,
+        "dataset_path": file.dataset.path,
+        "stand_in": file.smoke,
+        "seed": seed,
+        "recipe": Recipe(**shared),
+        "resources": file.resources,
+    }
+    for group in _trained_together(networks, method):
+        if method.settings.trained_teacher:
+            group = group | {"T1": taught(group["T1"], common)}
         yield TrialSpec(
-            experiment=file.name,
-            dataset=file.dataset.name,
-            dataset_path=file.dataset.path,
-            stand_in=file.smoke,
+            **common,
             networks=group,
             method=method,
             temperature=temperature if method.settings.uses_temperature else 1.0,
-            seed=seed,
-            recipe=Recipe(**shared),
-            resources=file.resources,
         )
+
+
+def _trained_together(
+    networks: dict[str, NetworkSpec], method: MethodSpec
+) -> Iterator[dict[str, NetworkSpec]]:
+    """The groups of a cohort's networks that are trained in a trial each.
+
+    All of them; of a method without peers each alone; with a trained teacher each link.
+    """
+    if not method.settings.trains_together:
+        yield from ({"S1": network} for network in networks.values() if not network.frozen)
+    elif method.settings.trained_teacher:
+        sides = [[n for n in networks if n.startswith(letter)] for letter in "TS"]
+        for teacher, student in itertools.product(*sides):
+            yield {"T1": _with_weights(networks[teacher], method), "S1": networks[student]}
+    else:
+        yield networks
+
+
+def _with_weights(network: NetworkSpec, method: MethodSpec) -> NetworkSpec:
+    """A teacher with the weights that the method's entry names, where it names some."""
+    if method.teacher is None:
+        return network
+    found = identified_weights(method.teacher)
+    return network.model_copy(update={**found, "frozen": True})

@@ -17,39 +17,51 @@ from pydantic import AfterValidator, Field, JsonValue, Strict, model_validator
 
 from switokd.models import checked_model
 from switokd.models.outside import Origin, check_arguments, outside
+from switokd.registry import Registry
 from switokd.spec.identity import AddedLater, NotIdentity
 from switokd.user_modules import folder_of, source_of
 from switokd.validation import FieldError, Frozen, PlainName, SpecError, Text, shown
 
 DIGEST_LENGTH = 16
+# what `kind:name` stands for as weights: called with the name, it gives a file
+WEIGHT_SOURCES = Registry(
+    "source of weights", {"run": "switokd.tracking.run_weights:weights_of_run"}
+)
 
 
 class NetworkChoice(Frozen):
     """A network as a user chooses it.
 
     arguments: of the builder of a network from outside the zoo. name: for tables. target_layer: the
-    module that Grad-CAM explains. weights: a file that the network starts from. frozen: it only
-    teaches.
+    module that Grad-CAM explains. stages: the modules whose maps a method may ask for, from the
+    input on. weights: a file that the network starts from, or a run's network as
+    `run:RUN[/NETWORK][/best|/last]`. frozen: it only teaches.
     """
 
     model: Annotated[Text, AfterValidator(checked_model)]
     arguments: Annotated[dict[Text, JsonValue], AddedLater({})] = Field(default={})
     name: Annotated[PlainName | None, NotIdentity()] = None
     target_layer: Annotated[Text | None, NotIdentity()] = None
+    stages: Annotated[tuple[Text, ...], AddedLater(())] = ()
     weights: Annotated[Text | None, NotIdentity()] = None
     frozen: Annotated[bool, Strict(), AddedLater(False)] = False
 
     @model_validator(mode="after")
     def _arguments_that_it_may_have(self) -> NetworkChoice:
-        with _at("arguments"):
+        with at("arguments"):
             check_arguments(self.model, self.arguments)
         return self
 
     @model_validator(mode="after")
     def _what_only_teaches_has_been_taught(self) -> NetworkChoice:
-        if self.frozen and self.weights is None:
+        if self.frozen and not self.is_taught:
             raise FieldError((("weights",), f"is required for {self.model}, which is frozen"))
         return self
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether it has learned something before its trial begins."""
+        return self.weights is not None
 
     @property
     def label(self) -> str:
@@ -61,11 +73,13 @@ class IdentifiedNetwork(NetworkChoice):
     """A network with what tells it apart from others of its name.
 
     source: of the network's code (`user_modules.source_of`). weights_digest: of the content of the
-    weights' file. module_folder: where the module was found, for other processes.
+    weights' file. trained_by: the trial, by its id, whose network has the weights.
+    module_folder: where the module was found, for other processes.
     """
 
     source: Annotated[Text | None, AddedLater(None)] = None
     weights_digest: Annotated[Text | None, AddedLater(None)] = None
+    trained_by: Annotated[Text | None, AddedLater(None)] = None
     module_folder: Annotated[Text | None, NotIdentity()] = None
 
     @model_validator(mode="after")
@@ -80,9 +94,15 @@ class IdentifiedNetwork(NetworkChoice):
         return self
 
     @property
+    def is_taught(self) -> bool:
+        return self.weights is not None or self.trained_by is not None
+
+    @property
     def origin(self) -> Origin:
         """How to build and explain the network again."""
-        return Origin(self.arguments, self.target_layer, self.module_folder, self.source)
+        return Origin(
+            self.arguments, self.target_layer, self.module_folder, self.source, self.stages
+        )
 
 
 def identified(choice: NetworkChoice) -> dict[str, Any]:
@@ -90,23 +110,30 @@ def identified(choice: NetworkChoice) -> dict[str, Any]:
     found: dict[str, Any] = {}
     network = outside(choice.model)
     if network is not None:
-        with _at("model"):
+        with at("model"):
             found["source"] = source_of(network.module)
             found["module_folder"] = folder_of(network.module)
     if choice.weights is not None:
-        with _at("weights"):
-            # a worker's folder is another
-            found["weights"] = str(Path(choice.weights).absolute())
-            found["weights_digest"] = digest_of_file(Path(choice.weights))
+        with at("weights"):
+            found |= identified_weights(choice.weights)
     return found
 
 
+def identified_weights(weights: str) -> dict[str, str]:
+    """What a trial has to know of weights in a file or of a run. Raises SpecError."""
+    kind, colon, name = weights.partition(":")
+    path = WEIGHT_SOURCES.load(kind)(name) if colon and kind in WEIGHT_SOURCES else Path(weights)
+    # a worker's folder is another
+    return {"weights": str(path.absolute()), "weights_digest": digest_of_file(path)}
+
+
 @contextmanager
-def _at(key: str) -> Iterator[None]:
+def at(*place: str) -> Iterator[None]:
+    """What is wrong in the block is wrong at this place of the file."""
     try:
         yield
     except SpecError as error:
-        raise FieldError(((key,), str(error))) from None
+        raise FieldError((place, str(error))) from None
 
 
 def digest_of_file(path: Path) -> str:

@@ -82,12 +82,19 @@ def _check_key(file: ExperimentFile, key: str) -> None:
             problem = f"{error}; asked of {in_short(cohort)} by {method.variant}"
             raise FieldError((("search", "space"), problem)) from None
         ids = set()
+        teachers = set()
         for value in values:
             try:
-                ids.add(Cell(choice).at({key: value}).trial_id)
+                trial = Cell(choice).at({key: value})
+                ids.add(trial.trial_id)
+                teachers |= set(trial.trained_by.values())
             except FieldError as error:
                 told = "; ".join(text for _, text in error.problems)
                 raise FieldError((("search", "space", key), told)) from None
         changes = changes or len(ids) > 1
+        if len(teachers) > 1 and (file.search.is_guided or file.search.is_population):
+            problem = f"changes how the teacher of {method.name} is trained, which comes first: "
+            problem += "take a random search or a grid, or name the teacher's weights"
+            raise FieldError((("search", "space", key), problem))
     if not changes and len(values) > 1:
         raise FieldError((("search", "space", key), "changes no trial"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, SerializeAsAny, Strict, model_validator
@@ -36,12 +36,14 @@ class MethodSpec(Frozen):
     """A method by name, with all of its settings resolved.
 
     source, module_folder: of a user's method, what identifies its code and where it was found.
+    teacher: the weights of the trained teacher, as the file names them; its network has them.
     """
 
     name: str
     settings: SerializeAsAny[MethodSettings]
     source: Annotated[Text | None, AddedLater(None)] = None
     module_folder: Annotated[Text | None, NotIdentity()] = None
+    teacher: Annotated[Text | None, NotIdentity()] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -58,10 +60,16 @@ class MethodSpec(Frozen):
         return data
 
     @property
+    def taught_by(self) -> dict[str, str]:
+        """The teacher's weights as a file's entry of the method has them, where it has."""
+        return {} if self.teacher is None else {"teacher": self.teacher}
+
+    @property
     def variant(self) -> str:
         """The method with the settings that differ from its defaults: `switokd(threshold=0.6)`."""
-        settings = ", ".join(f"{key}={value}" for key, value in self.settings.non_default.items())
-        return f"{self.name}({settings})" if settings else self.name
+        settings = [f"{key}={value}" for key, value in self.settings.non_default.items()]
+        settings += [f"{key}={PurePath(value).name}" for key, value in self.taught_by.items()]
+        return f"{self.name}({', '.join(settings)})" if settings else self.name
 
 
 def identified_method(name: str) -> dict[str, str]:
@@ -73,7 +81,10 @@ def identified_method(name: str) -> dict[str, str]:
 
 
 class TrialSpec(Frozen):
-    """One trial: a cohort, a method, a temperature, a seed and a recipe, all resolved."""
+    """One trial: a cohort, a method, a temperature, a seed and a recipe, all resolved.
+
+    snapshots: the epochs after which its weights are kept, for trials that they teach.
+    """
 
     experiment: Annotated[PlainName, NotIdentity()]
     dataset: Annotated[Text, AfterValidator(DATASETS.checked)]
@@ -85,6 +96,7 @@ class TrialSpec(Frozen):
     seed: Seed = 0
     recipe: Recipe
     resources: Annotated[Resources, NotIdentity()] = Resources()
+    snapshots: Annotated[tuple[Whole, ...], NotIdentity()] = ()
 
     @model_validator(mode="after")
     def _holdout_where_the_method_learns_from_it(self) -> TrialSpec:
@@ -110,6 +122,14 @@ class TrialSpec(Frozen):
                 raise FieldError((("networks", name, "frozen"), f"must be false: {told}"))
         return self
 
+    @model_validator(mode="after")
+    def _a_trained_teacher_only_teaches(self) -> TrialSpec:
+        for name in self.teachers if self.method.settings.trained_teacher else ():
+            if not self.networks[name].frozen:
+                told = f"must be true: the teacher of {self.method.name} has been trained before"
+                raise FieldError((("networks", name, "frozen"), told))
+        return self
+
     @cached_property
     def trial_id(self) -> str:
         """The content id: equal for equal results, whatever the experiment or machine."""
@@ -127,6 +147,12 @@ class TrialSpec(Frozen):
     def frozen(self) -> frozenset[str]:
         """The networks that only teach, whatever the method."""
         return frozenset(name for name, network in self.networks.items() if network.frozen)
+
+    @property
+    def trained_by(self) -> dict[str, str]:
+        """The ids of the trials that train its teachers first, by the teacher."""
+        found = {name: network.trained_by for name, network in self.networks.items()}
+        return {name: trial_id for name, trial_id in found.items() if trial_id is not None}
 
     @property
     def links(self) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from switokd import names
@@ -193,6 +193,22 @@ class TrialTracker:
             self._tags[names.CONTINUED_FROM] = continued_from
         self._anew = anew
         self.outbox.start()
+
+    def fetch_weights(self, trial_id: str, files: Sequence[str], folder: Path) -> None:
+        """Copy weights files of another trial of the experiment from its run, those that it has.
+
+        Raises TrackingError where the store does not answer.
+        """
+        run = self._tracked.trial_run(trial_id)
+        if run is None or run.info.status != "FINISHED":
+            return
+        store = TrackingStore(self._tracked.uri)
+        kept = store.artifacts(run.info.run_id, names.WEIGHTS_FOLDER)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in kept:
+            if PurePath(path).name in files:
+                found = store.download(run.info.run_id, path, str(folder))
+                found.replace(folder / found.name)
 
     @property
     def closed(self) -> bool:

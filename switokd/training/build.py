@@ -14,7 +14,7 @@ from torch import nn
 from switokd.data import Pipeline, open_pipeline
 from switokd.methods import build_method
 from switokd.methods.base import Method, Surroundings
-from switokd.models import build_model, stage_of
+from switokd.models import build_model, stage_of, stages_of
 from switokd.models.initialization import initialize
 from switokd.models.outside import outside
 from switokd.models.stored_weights import load_strictly, read_weights_file
@@ -23,6 +23,7 @@ from switokd.spec.recipe import ENGINES, NetworkSpec
 from switokd.spec.trial import TrialSpec
 from switokd.training.maps import MapRecorder
 from switokd.training.optimizers import build_optimizer, build_schedule
+from switokd.training.teachers import MOST_BYTES, FrozenOutputs, StateDict
 from switokd.training.trainer import Trainer
 from switokd.training.tryout import try_out
 from switokd.validation import SpecError
@@ -31,8 +32,16 @@ from switokd.validation import SpecError
 TRIED_SIZE = 32
 
 
-def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
-    """The trainer of a trial, at its first step, with all its random states set from the seed."""
+def build_trainer(
+    trial: TrialSpec,
+    device: torch.device,
+    teachers: Mapping[str, Mapping[int, StateDict]] | None = None,
+) -> Trainer:
+    """The trainer of a trial, at its first step, with all its random states set from the seed.
+
+    `teachers`: the weights of those that other trials have trained (`TrainedTeachers`); without
+    them they teach with fresh weights, which takes as long.
+    """
     _set_global_state(trial)
     recipe = trial.recipe
     method = build_trial_method(trial)
@@ -62,7 +71,32 @@ def build_trainer(trial: TrialSpec, device: torch.device) -> Trainer:
         maps=maps,
         attached=attached,
         engine=ENGINES.load(recipe.engine),
+        teachers=teachers,
+        outputs=frozen_outputs(trial, method, networks, maps, data),
+        snapshots=trial.snapshots,
     )
+
+
+def frozen_outputs(
+    trial: TrialSpec,
+    method: Method,
+    networks: Mapping[str, nn.Module],
+    maps: MapRecorder | None,
+    data: Pipeline,
+) -> FrozenOutputs | None:
+    """Where what networks that only teach say is kept; None where they must be asked each time.
+
+    So they must where images are augmented, or are too many.
+    """
+    teaching = {n: net for n, net in networks.items() if not method.demand(n).trained}
+    if not teaching or data.options.augmentation != "none" or method.views > 1:
+        return None
+    shapes = {} if maps is None else maps.shapes(networks, data.options.image_size)
+    sizes = (data.train_size, data.num_classes)
+    if FrozenOutputs.bytes_needed(*sizes, shapes, teaching) > MOST_BYTES:
+        return None
+    dtype = _weights_dtype(trial)
+    return FrozenOutputs(teaching, maps, *sizes, shapes, data.device, dtype)
 
 
 def build_trial_method(trial: TrialSpec) -> Method:
@@ -71,9 +105,11 @@ def build_trial_method(trial: TrialSpec) -> Method:
         trial.method.name,
         teachers=len(trial.teachers),
         students=len(trial.students),
-        temperature=trial.temperature,
         frozen=trial.frozen,
-        **dict(trial.method.settings),
+        network_stages={
+            name: tuple(stages_of(spec.model, spec.origin)) for name, spec in trial.networks.items()
+        },
+        **{"temperature": trial.temperature} | dict(trial.method.settings),
     )
 
 
@@ -82,13 +118,22 @@ def record_maps(
 ) -> MapRecorder | None:
     """What keeps the maps that the method asks for; None where it asks for none."""
     stages = {
-        name: {
-            stage: stage_of(trial.networks[name].model, network, stage)
-            for stage in method.demand(name).maps
-        }
-        for name, network in networks.items()
+        name: asked_stages(trial, method, name, network) for name, network in networks.items()
     }
     return MapRecorder(stages) if any(stages.values()) else None
+
+
+def asked_stages(
+    trial: TrialSpec, method: Method, name: str, network: nn.Module
+) -> dict[str, nn.Module]:
+    """The modules of a network whose maps the method asks for, by stage. Raises SpecError."""
+    spec, size = trial.networks[name], trial.recipe.image_size or TRIED_SIZE
+    first = next(network.parameters())
+    images = torch.zeros(1, 3, size, size, device=first.device, dtype=first.dtype)
+    return {
+        stage: stage_of(spec.model, network, stage, spec.origin, images)
+        for stage in method.demand(name).maps
+    }
 
 
 def attach_modules(
@@ -105,7 +150,9 @@ def attach_modules(
     shapes = {} if maps is None else maps.shapes(networks, data.options.image_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(trial.seed, "method", trial.method.name))
-        surroundings = Surroundings(shapes, data.num_classes, data.train_size, data.device)
+        surroundings = Surroundings(
+            shapes, data.num_classes, data.train_size, data.device, data.train_labels
+        )
         attached = dict(method.attach(surroundings))
     for module in attached.values():
         module.to(data.device, _weights_dtype(trial)).to(memory_format=torch.channels_last)

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from switokd.methods.base import CohortStep, Method
 from switokd.training.flags import FlagReader
 from switokd.training.maps import MapRecorder
+from switokd.training.teachers import FrozenOutputs
 from switokd.training.timeline import Timeline
 
 Views = tuple[Tensor, ...]
@@ -35,6 +36,7 @@ class Cohort:
     device: torch.device
     precision: str = "fp32"
     maps: MapRecorder | None = None
+    outputs: FrozenOutputs | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -46,17 +48,26 @@ class Cohort:
         enabled = self.precision == "bf16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=True)
 
-    def look(self, views: Views, targets: Tensor) -> CohortStep:
-        """All forward passes, with the weights from before the step, and the method's answer."""
+    def look(self, views: Views, targets: Tensor, indices: Tensor | None = None) -> CohortStep:
+        """All forward passes, with the weights from before the step, and the method's answer.
+
+        What networks that only teach say of images with these `indices` may be known.
+        """
         views = tuple(
             view.to(self.dtype).contiguous(memory_format=torch.channels_last) for view in views
         )
         logits = {}
         with self.autocast():
             for position, (name, network) in enumerate(self.networks.items()):
+                if self.outputs is not None and indices is not None and name in self.outputs:
+                    logits[name] = self.outputs.logits(name, indices)
+                    continue
                 with torch.set_grad_enabled(name in self.optimizers):
                     logits[name] = network(views[position % len(views)])
-        return self.method(logits, targets, self.maps.take() if self.maps else None)
+        maps = self.maps.take() if self.maps else None
+        if maps is not None and self.outputs is not None and indices is not None:
+            maps |= self.outputs.maps(indices)
+        return self.method(logits, targets, maps, indices)
 
     def update(self, name: str, step: CohortStep) -> None:
         """The backward pass and the optimizer step of one network."""
@@ -84,13 +95,14 @@ class EagerEngine:
         """Move one network by its loss."""
         self.cohort.update(name, step)
 
-    def step(self, views: Views, targets: Tensor) -> CohortStep:
+    def step(self, views: Views, targets: Tensor, indices: Tensor | None = None) -> CohortStep:
         """One step on images (B, C, H, W), one view or one for each network, and labels (B,).
 
+        `indices` (B,): which training images they are, where that is known.
         A paused network has neither a backward pass nor an optimizer step: zero gradients would
         still let momentum and weight decay move it.
         """
-        step = self.cohort.look(views, targets)
+        step = self.cohort.look(views, targets, indices)
         self.flags.send(step.pause_flags)
         self.timeline.record(step, images=len(targets))
         for name in step.losses:

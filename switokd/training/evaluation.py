@@ -62,7 +62,7 @@ def agreement(first: Tensor, second: Tensor) -> float:
 @torch.no_grad()
 def predict(
     networks: Mapping[str, nn.Module],
-    batches: Iterable[tuple[Tensor | tuple[Tensor, ...], Tensor]],
+    batches: Iterable[tuple[Tensor | tuple[Tensor, ...], Tensor, Tensor]],
     autocast: AbstractContextManager[None],
     dtype: torch.dtype = torch.float32,
 ) -> tuple[dict[str, Tensor], Tensor]:
@@ -78,7 +78,7 @@ def predict(
             network.eval()
         # evaluation's batch sizes are its own, and not worth a compilation each
         with autocast, torch.compiler.set_stance("force_eager"):
-            for images, labels in batches:
+            for images, labels, _ in batches:
                 # every view of an image is the same where nothing is augmented
                 images = images if isinstance(images, Tensor) else images[0]
                 images = images.to(dtype).contiguous(memory_format=torch.channels_last)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,14 @@ from switokd.training.timeline import Timeline
 
 # so many steps of one shape are taken eagerly first: libraries choose their algorithms meanwhile
 EAGER_STEPS = 3
+
+
+class Batch(NamedTuple):
+    """What a step is of: views (B, C, H, W), labels (B,), and which training images they are."""
+
+    views: Views
+    targets: Tensor
+    indices: Tensor | None
 
 
 class GraphedEngine(EagerEngine):
@@ -56,7 +65,7 @@ class GraphedEngine(EagerEngine):
         with self._rates[name].in_force():
             self.cohort.update(name, step)
 
-    def step(self, views: Views, targets: Tensor) -> CohortStep:
+    def step(self, views: Views, targets: Tensor, indices: Tensor | None = None) -> CohortStep:
         """As the eager engine's step. The answer's tensors are overwritten by the next step."""
         for rate in self._rates.values():
             rate.send()
@@ -66,21 +75,22 @@ class GraphedEngine(EagerEngine):
             self._shapes = shapes
             if self._steps_of_shape > EAGER_STEPS:
                 recorder = Recorder(self._stream)
-                self._recording = Recording(self, self._pausing, views, targets, recorder)
+                batch = Batch(views, targets, indices)
+                self._recording = Recording(self, self._pausing, batch, recorder)
         if self._recording is not None and shapes == self._shapes:
-            return self._recording.step(views, targets)
-        step = self._eager_step(views, targets)
+            return self._recording.step(Batch(views, targets, indices))
+        step = self._eager_step(views, targets, indices)
         self._pausing = frozenset(step.pause_flags)
         return step
 
-    def _eager_step(self, views: Views, targets: Tensor) -> CohortStep:
+    def _eager_step(self, views: Views, targets: Tensor, indices: Tensor | None) -> CohortStep:
         if self._stream is None:
-            return super().step(views, targets)
+            return super().step(views, targets, indices)
         # autograd remembers on which stream it met a weight: it must be the recordings' own
         main = torch.cuda.current_stream(self.cohort.device)
         self._stream.wait_stream(main)
         with torch.cuda.stream(self._stream):
-            step = super().step(views, targets)
+            step = super().step(views, targets, indices)
         main.wait_stream(self._stream)
         return step
 
@@ -95,32 +105,32 @@ class Recording:
         self,
         engine: GraphedEngine,
         pausing: frozenset[str],
-        views: Views,
-        targets: Tensor,
+        batch: Batch,
         recorder: Recorder,
     ) -> None:
         self.cohort, self.timeline, self.flags = engine.cohort, engine.timeline, engine.flags
         self.update = engine.update
         self._views = tuple(
             torch.empty_like(view, dtype=self.cohort.dtype, memory_format=torch.channels_last)
-            for view in views
+            for view in batch.views
         )
-        self._targets = torch.empty_like(targets)
+        self._targets = torch.empty_like(batch.targets)
+        self._indices = None if batch.indices is None else torch.empty_like(batch.indices)
         for optimizer in self.cohort.optimizers.values():
             create_state(optimizer)
-        self._fill(views, targets)
+        self._fill(batch)
         updates = {n: functools.partial(self._update, n) for n in self.cohort.optimizers}
         always = [update for name, update in updates.items() if name not in pausing]
         self._look = recorder.record([self._look_at_batch])
         self._learn = recorder.record(always)
         self._resume = {name: recorder.record([updates[name]]) for name in pausing}
 
-    def step(self, views: Views, targets: Tensor) -> CohortStep:
+    def step(self, batch: Batch) -> CohortStep:
         """One step, in the eager engine's order."""
-        self._fill(views, targets)
+        self._fill(batch)
         self._look()
         self.flags.mark()
-        self.timeline.record_row(self._row, images=len(targets))
+        self.timeline.record_row(self._row, images=len(batch.targets))
         self._learn()
         paused = self.flags.receive()
         for name, update in self._resume.items():
@@ -128,13 +138,15 @@ class Recording:
                 update()
         return self.step_now
 
-    def _fill(self, views: Views, targets: Tensor) -> None:
-        for place, view in zip(self._views, views, strict=True):
+    def _fill(self, batch: Batch) -> None:
+        for place, view in zip(self._views, batch.views, strict=True):
             place.copy_(view)
-        self._targets.copy_(targets)
+        self._targets.copy_(batch.targets)
+        if self._indices is not None and batch.indices is not None:
+            self._indices.copy_(batch.indices)
 
     def _look_at_batch(self) -> None:
-        self.step_now = self.cohort.look(self._views, self._targets)
+        self.step_now = self.cohort.look(self._views, self._targets, self._indices)
         self.flags.copy(self.step_now.pause_flags)
         self._row = self.timeline.row(self.step_now)
 

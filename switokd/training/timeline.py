@@ -55,7 +55,8 @@ def column_names(networks: Sequence[str], links: Sequence[Link]) -> list[str]:
 class WindowMean:
     """The mean of one quantity over a window of steps, placed at the last of them.
 
-    gap, threshold and expert (a share of steps) belong to a link, paused (likewise) to a teacher.
+    gap, threshold, expert (a share of steps) and of a method without a switch would_be_expert
+    (likewise) belong to a link, paused to a teacher.
     """
 
     quantity: str
@@ -74,7 +75,10 @@ class DivergedError(ValueError):
 
 
 class Timeline:
-    """Rows of (links x fields, networks x (loss, cross-entropy), images), one per finished step."""
+    """Rows of (links x fields, networks x (loss, cross-entropy), images), one per finished step.
+
+    `switched`: whether the links take modes.
+    """
 
     def __init__(
         self,
@@ -82,8 +86,10 @@ class Timeline:
         links: Sequence[Link],
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        switched: bool = True,
     ) -> None:
         self.networks = tuple(networks)
+        self.switched = switched
         self.links = tuple(links)
         self._width = len(self.links) * len(FIELDS) + 2 * len(self.networks)
         self._block = torch.empty(BLOCK_STEPS, self._width, device=device, dtype=dtype)
@@ -210,6 +216,15 @@ class Timeline:
         expert = self.switch(link)["expert"]
         return float(expert.mean()) if len(expert) else 0.0
 
+    def would_be_expert(self, link: Link) -> NDArray[np.bool_]:
+        """The steps in which the switch with the threshold recorded had been in expert mode.
+
+        method.md section 2; of a method without a switch that threshold is the adaptive one.
+        """
+        switch = self.switch(link)
+        nearer = switch["teacher_distance"] < switch["student_distance"]
+        return (switch["gap"] > switch["threshold"]) & nearer
+
     def write_parquet(self, path: Path, steps_per_epoch: int) -> None:
         """Write every step of every link, ordered by step; nothing is sampled away."""
         steps = np.arange(1, len(self) + 1)
@@ -251,6 +266,9 @@ class Timeline:
             switch = self.switch(link)
             series |= {(quantity, link): switch[quantity] for quantity in names.TIMELINE}
             expert.setdefault(link[0], []).append(switch["expert"])
+            if not self.switched:
+                would_be = self.would_be_expert(link).astype(float)
+                series[names.WOULD_BE_EXPERT, link] = would_be
         # a teacher is paused where every one of its links is in expert mode
         series |= {(names.PAUSED, (name,)): np.min(links, axis=0) for name, links in expert.items()}
         return series

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from switokd.methods.losses import Predictions
 from switokd.training.engines import Cohort, EagerEngine
 from switokd.training.evaluation import Scores, agreement, predict, score
 from switokd.training.maps import MapRecorder
+from switokd.training.teachers import FrozenOutputs, StateDict, TrainedTeachers
 from switokd.training.timeline import DivergedError, Timeline
 
 Images = Tensor | tuple[Tensor, ...]
@@ -33,8 +34,8 @@ class Batches(Protocol):
 
     @property
     def steps_per_epoch(self) -> int: ...
-    def train_epoch(self, start_step: int = 0) -> Iterator[tuple[Images, Tensor]]: ...
-    def evaluation(self, split: Any) -> Iterator[tuple[Images, Tensor]]: ...
+    def train_epoch(self, start_step: int = 0) -> Iterator[tuple[Images, Tensor, Tensor]]: ...
+    def evaluation(self, split: Any) -> Iterator[tuple[Images, Tensor, Tensor]]: ...
     def evaluation_size(self, split: Any) -> int: ...
     @property
     def num_classes(self) -> int: ...
@@ -77,7 +78,10 @@ class Trainer:
     `patience`: training ends early after so many epochs in which no student's top-1 on the
     evaluation split got better; None trains all epochs. `maps` keeps what the method asks for
     inside the networks; `attached` are the method's own modules, by the network whose optimizer
-    has their parameters. `engine` carries the steps out.
+    has their parameters. `engine` carries the steps out. `teachers`: the weights of trained ones,
+    by network and the epoch up to which they teach; `outputs`: of networks that only teach,
+    computed once where images stay the same. `snapshots`: the epochs after which the weights of all
+    networks are kept.
     """
 
     def __init__(
@@ -96,6 +100,9 @@ class Trainer:
         maps: MapRecorder | None = None,
         attached: Mapping[str, nn.Module] | None = None,
         engine: type[EagerEngine] = EagerEngine,
+        teachers: Mapping[str, Mapping[int, StateDict]] | None = None,
+        outputs: FrozenOutputs | None = None,
+        snapshots: Collection[int] = (),
     ) -> None:
         self.networks = dict(networks)
         self.optimizers = dict(optimizers)
@@ -107,8 +114,17 @@ class Trainer:
         self.patience = patience
         self.attached = dict(attached or {})
         self._frozen = frozenset(n for n in self.networks if not method.demand(n).trained)
-        self._cohort = Cohort(self.networks, method, self.optimizers, device, precision, maps)
-        self.timeline = Timeline(method.networks, method.links, device, self._cohort.dtype)
+        self.teachers = TrainedTeachers(self.networks, teachers or {})
+        self.snapshots: dict[int, dict[str, dict[str, Tensor]]] = {}
+        self._snapshots_after = frozenset(snapshots)
+        # on the evaluation split
+        self._frozen_logits: dict[str, Tensor] = {}
+        self._cohort = Cohort(
+            self.networks, method, self.optimizers, device, precision, maps, outputs
+        )
+        self.timeline = Timeline(
+            method.networks, method.links, device, self._cohort.dtype, method.settings.switches
+        )
         self.best = {name: Best() for name in self.networks}
         self.train_seconds = 0.0
         self.epoch = 0
@@ -119,6 +135,11 @@ class Trainer:
     @property
     def method(self) -> Method:
         return self._cohort.method
+
+    @property
+    def frozen_outputs(self) -> FrozenOutputs | None:
+        """What networks that only teach say of the training images, where it is kept."""
+        return self._cohort.outputs
 
     @property
     def step(self) -> int:
@@ -171,8 +192,9 @@ class Trainer:
             # the epoch in progress is drawn again, and its first steps skipped
             self.data.load_state_dict(self.data.state_dict())
         started = time.perf_counter() - self.epoch_seconds
-        for images, targets in self.data.train_epoch(self.step_in_epoch):
-            self.train_step(images, targets)
+        self._prepare_teachers()
+        for images, targets, indices in self.data.train_epoch(self.step_in_epoch):
+            self.train_step(images, targets, indices)
             self.step_in_epoch += 1
             if go_on is not None and self.step_in_epoch < self.data.steps_per_epoch:
                 self.epoch_seconds = time.perf_counter() - started
@@ -185,37 +207,68 @@ class Trainer:
         self.train_seconds += self.epoch_seconds
         return True
 
-    def train_step(self, images: Images, targets: Tensor) -> CohortStep:
+    def _prepare_teachers(self) -> None:
+        """Let networks that only teach say what they have to say of this epoch's images."""
+        outputs = self._cohort.outputs
+        if self.teachers.prepare(self.epoch):
+            self._frozen_logits.clear()
+            if outputs is not None:
+                outputs.ready = False
+        if outputs is not None and not outputs.ready:
+            outputs.fill(self.data.evaluation("train"), self._cohort.autocast())
+
+    def train_step(
+        self, images: Images, targets: Tensor, indices: Tensor | None = None
+    ) -> CohortStep:
         """One step of the cohort on images (B, C, H, W), or one view per network, and labels (B,).
 
+        `indices` (B,) say which training images these are, for whom it matters.
         All forward passes use the weights from before the step. A paused network has neither a
         backward pass nor an optimizer step.
         """
-        return self._engine.step(images if isinstance(images, tuple) else (images,), targets)
+        views = images if isinstance(images, tuple) else (images,)
+        return self._engine.step(views, targets, indices)
 
     def evaluate(self, split: str) -> tuple[dict[str, Scores], dict[Link, float]]:
         """Every network's scores on a split, and every link's agreement (0 to 1)."""
-        logits, targets = self._predict(split)
+        return self._scores(*self._predict(split))
+
+    def _scores(
+        self, logits: Mapping[str, Tensor], targets: Tensor
+    ) -> tuple[dict[str, Scores], dict[Link, float]]:
         scores = {name: score(z, targets) for name, z in logits.items()}
         return scores, {
             (teacher, student): agreement(logits[teacher], logits[student])
             for teacher, student in self.method.links
         }
 
-    def _predict(self, split: str) -> tuple[dict[str, Tensor], Tensor]:
-        cohort = self._cohort
-        return predict(self.networks, self.data.evaluation(split), cohort.autocast(), cohort.dtype)
+    def _predict(
+        self, split: str, remembered: dict[str, Tensor] | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Logits of every network, and labels.
+
+        `remembered` has those of networks that only teach from the last time, and is given them.
+        """
+        cohort, known = self._cohort, {} if remembered is None else remembered
+        asked = {name: each for name, each in self.networks.items() if name not in known}
+        batches = self.data.evaluation(split)
+        logits, targets = predict(asked, batches, cohort.autocast(), cohort.dtype)
+        logits |= known
+        if remembered is not None:
+            remembered |= {name: logits[name] for name in self._frozen}
+        return {name: logits[name] for name in self.networks}, targets
 
     def _report(self, learning_rates: dict[str, float]) -> EpochReport:
-        scores, agreements = self.evaluate(self.evaluation_split)
+        predicted = self._predict(self.evaluation_split, self._frozen_logits)
+        scores, agreements = self._scores(*predicted)
         for name, result in scores.items():
             # the last update of an epoch shows in no training loss of that epoch
             if not math.isfinite(result.loss):
                 raise DivergedError(self.step, name, result.loss)
             if result.top1 > self.best[name].top1:
-                weights = self.networks[name].state_dict()
-                copies = {key: value.to("cpu", copy=True) for key, value in weights.items()}
-                self.best[name] = Best(self.epoch, result.top1, copies)
+                self.best[name] = Best(self.epoch, result.top1, _copies(self.networks[name]))
+        if self.epoch in self._snapshots_after:
+            self.snapshots[self.epoch] = {n: _copies(net) for n, net in self.networks.items()}
         steps = self.data.steps_per_epoch
         losses = {name: self.timeline.mean_losses(name, steps) for name in self.networks}
         return EpochReport(
@@ -247,11 +300,13 @@ class Trainer:
             "random": random,
             "timeline": self.timeline.state_dict(),
             "best": {n: [b.epoch, b.top1, b.weights] for n, b in self.best.items()},
+            "snapshots": self.snapshots,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self._engine.forget()
+        self._frozen_logits.clear()
         self.epoch = state["epoch"]
         self.step_in_epoch = state["step_in_epoch"]
         self.train_seconds = state["train_seconds"]
@@ -270,3 +325,9 @@ class Trainer:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
         self.timeline.load_state_dict(state["timeline"])
         self.best = {name: Best(*values) for name, values in state["best"].items()}
+        kept = state.get("snapshots", {})
+        self.snapshots = {epoch: kept[epoch] for epoch in kept if epoch in self._snapshots_after}
+
+
+def _copies(network: nn.Module) -> dict[str, Tensor]:
+    return {key: value.to("cpu", copy=True) for key, value in network.state_dict().items()}

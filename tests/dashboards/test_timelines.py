@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,15 +27,20 @@ def points_of(run_id: str, gaps: list[float], link: str = "T1-S1") -> pd.DataFra
             "gap": gaps,
             "threshold": [0.5] * count,
             "expert": [float(gap > 0.5) for gap in gaps],
+            "would_be_expert": math.nan,
         }
     )
 
 
 @pytest.fixture
 def timeline() -> pd.DataFrame:
-    """Ten steps of two links; the gap of T1-S1 is a tenth of the step."""
+    """Ten steps of two links; the gap of T1-S1 is a tenth of the step.
+
+    The teacher is nearer to the labels but in step 7.
+    """
     step = np.arange(1, 11)
     one = {"epoch": 1, "threshold": 0.5, "teacher": "T1", "epsilon": 0.0}
+    one |= {"student_distance": 1.0, "teacher_distance": [*[0.5] * 6, 1.5, *[0.5] * 3] * 2}
     first = pd.DataFrame({"step": step, "gap": step / 10, "student": "S1", "expert": step > 5})
     other = pd.DataFrame({"step": step, "gap": 2.0, "student": "S2", "expert": False})
     return pd.concat([first, other]).assign(**one)
@@ -44,6 +51,7 @@ def test_single_steps_of_one_link_are_exact(timeline: pd.DataFrame) -> None:
     assert points["step"].tolist() == [4, 5, 6, 7]
     assert points["gap"].tolist() == [0.4, 0.5, 0.6, 0.7]
     assert points["expert"].tolist() == [0, 0, 1, 1]
+    assert points["would_be_expert"].tolist() == [0, 0, 1, 0]
     assert set(points["link"]) == {"T1-S1"}
 
 
@@ -75,6 +83,7 @@ def test_windows_from_the_store_become_points() -> None:
             ("run", "gap/T1-S1", 5, 0.7),
             ("run", "threshold/T1-S1", 5, 0.4),
             ("run", "expert/T1-S1", 5, 0.6),
+            ("run", "would_be_expert/T1-S1", 5, 0.8),
             ("run", "val_top1/S1", 1, 90.0),
         ],
         columns=["run_id", "metric", "step", "value"],
@@ -82,7 +91,7 @@ def test_windows_from_the_store_become_points() -> None:
     (point,) = window_points(histories).to_dict("records")
     assert point == {
         **{"run_id": "run", "link": "T1-S1", "step": 5},
-        **{"gap": 0.7, "threshold": 0.4, "expert": 0.6},
+        **{"gap": 0.7, "threshold": 0.4, "expert": 0.6, "would_be_expert": 0.8},
     }
     assert window_points(histories.iloc[:0]).empty
 
@@ -174,3 +183,13 @@ def test_no_points_say_so() -> None:
     points, accuracies, names = figure_points()
     figure = timeline_figure(points.iloc[:0], accuracies, names)
     assert "No timeline" in figure.layout.annotations[0].text
+
+
+def test_a_line_that_never_switches_shows_what_a_switch_would_have_done() -> None:
+    points, accuracies, names = figure_points()
+    points = points[points["run_id"] == "b"].assign(would_be_expert=[0.0, 1.0, 1.0])
+    figure = timeline_figure(points, accuracies, names)
+    (bar,) = [trace for trace in figure.data if trace.type == "heatmap"]
+    assert bar.z.tolist() == [[0.0, 1.0, 1.0]]
+    assert "had it a switch" in bar.hovertemplate
+    assert any(note.text == "theirs (had it a switch)" for note in figure.layout.annotations)

@@ -92,7 +92,7 @@ def test_every_step_in_float64_is_the_cpu_s(cohort: str) -> None:
     torch.set_num_threads(4)
     trial = spec(cohort, precision="fp64", epochs=1, batch_size=64, image_size=8)
     cpu, gpu = build_trainer(trial, torch.device("cpu")), build_trainer(trial, CUDA)
-    for images, targets in cpu.data.train_epoch():
+    for images, targets, _ in cpu.data.train_epoch():
         gpu.load_state_dict(copy.deepcopy(cpu.state_dict()))
         for trainer in (cpu, gpu):
             trainer.train_step(images.to(trainer.device), targets.to(trainer.device))

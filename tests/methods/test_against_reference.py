@@ -38,7 +38,7 @@ def train_reference(
             logits = [network.forward(images, training=False) for network in networks.values()]
             shares = reference.general_shares(np.stack(logits), labels.astype(int))
             settings = {**settings, "shares": shares}
-        for images, labels in data.train_epoch():
+        for images, labels, _ in data.train_epoch():
             logits = {n: net.forward(images.double().numpy()) for n, net in networks.items()}
             step = reference.METHODS[method](logits, labels.numpy(), temperature, **settings)
             for name in networks.keys() - step.paused:

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from switokd.session.trial_session import checkpoint_folder, latest_state, open_session
+from switokd.session.folders import checkpoint_folder
+from switokd.session.trial_session import latest_state, open_session
 from switokd.spec.experiment import Experiment
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking

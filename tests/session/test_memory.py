@@ -50,8 +50,8 @@ def test_a_thousand_steps_hold_no_more_tensors_than_a_hundred() -> None:
     batches = itertools.cycle(list(trainer.data.train_epoch())[:8])
 
     def held_after(steps: int) -> int:
-        for images, targets in itertools.islice(batches, steps):
-            trainer.train_step(images, targets)
+        for batch in itertools.islice(batches, steps):
+            trainer.train_step(*batch)
         # what may grow is the timeline itself: some numbers a step
         timeline = trainer.timeline.rows().nbytes
         gc.collect()

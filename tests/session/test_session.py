@@ -190,11 +190,11 @@ from switokd.training.trainer import Trainer
 
 train_step = Trainer.train_step
 
-def step(trainer, images, targets):
+def step(trainer, images, targets, indices):
     if trainer.step == HELD_AT:
         print(trainer.step, flush=True)
         sys.stdin.read()
-    return train_step(trainer, images, targets)
+    return train_step(trainer, images, targets, indices)
 
 Trainer.train_step = step
 run(TrialSpec.model_validate_json(sys.argv[1]), runs=Path(sys.argv[2]), threads=1)

@@ -47,7 +47,7 @@ def trainer(engine: str, method: Any = "switokd", **changes: Any) -> Trainer:
 def test_compiled_steps_agree_with_eager_ones_from_the_same_state() -> None:
     eager, compiled = trainer("eager"), trainer("compiled")
     assert list(eager.networks["S1"].state_dict()) == list(compiled.networks["S1"].state_dict())
-    images, targets = next(eager.data.train_epoch())
+    images, targets, _ = next(eager.data.train_epoch())
     seen = set()
     for number in range(STEPS):
         # one shape of batch: each further one is compiled anew

@@ -93,7 +93,7 @@ def test_predict_restores_the_mode_also_after_an_error() -> None:
 def test_predict_takes_the_first_view_and_answers_in_float32() -> None:
     network = tiny_networks(0, 1)["S1"]
     images, labels = TinyData().splits["test"]
-    views = [((images, torch.full_like(images, math.nan)), labels)]
+    views = [((images, torch.full_like(images, math.nan)), labels, torch.arange(30))]
     with torch.autocast("cpu", torch.bfloat16) as autocast:
         logits, _ = predict({"S1": network}, views, contextlib.nullcontext(autocast))
     assert logits["S1"].isfinite().all()

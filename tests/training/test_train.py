@@ -225,11 +225,11 @@ def test_the_trainer_is_built_as_the_trial_says() -> None:
     assert (trainer.epochs, trainer.evaluation_split) == (4, "holdout")
     assert (trainer.method.temperature, trainer.method.settings.threshold) == (2.0, 0.6)
     assert next(trainer.networks["S1"].parameters()).dtype == torch.float64
-    images, labels = next(iter(trainer.data.train_epoch()))
+    images, labels, _ = next(iter(trainer.data.train_epoch()))
     assert (images.shape, labels.shape) == ((100, 1, 8, 8), (100,))
     assert build_trainer(trial_of(), CPU).evaluation_split == "test"
     own_views = build_trainer(trial_of("kdcl", settings={"views": "own"}), CPU)
-    images, _ = next(iter(own_views.data.train_epoch()))
+    images, *_ = next(iter(own_views.data.train_epoch()))
     assert [view.shape for view in images] == [(512, 1, 8, 8)] * 2
 
 

@@ -24,7 +24,7 @@ from tests.cohorts import (
 TOPOLOGIES = pytest.mark.parametrize(("teachers", "students"), [(1, 1), (2, 1), (1, 2), (2, 2)])
 
 
-def one_batch(step: int = 0) -> tuple[Tensor, Tensor]:
+def one_batch(step: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return list(TinyData(seed=5).train_epoch())[step]
 
 
@@ -114,7 +114,7 @@ def test_a_paused_teacher_has_no_backward_pass() -> None:
 def test_a_network_s_update_is_from_its_own_loss_alone(method: str) -> None:
     """Each network against a lone optimizer step on the gradient of its own loss."""
     trainer, alone = (tiny_trainer(method, teachers=2, students=2) for _ in range(2))
-    images, targets = one_batch()
+    images, targets, _ = one_batch()
     logits = {name: network(images.double()) for name, network in alone.networks.items()}
     losses = alone.method(logits, targets).losses
     step = trainer.train_step(images, targets)
@@ -130,7 +130,7 @@ def test_a_network_s_update_is_from_its_own_loss_alone(method: str) -> None:
 
 def test_losses_of_each_step_belong_to_the_weights_before_it() -> None:
     trainer = tiny_trainer()
-    images, targets = one_batch()
+    images, targets, _ = one_batch()
     logits = {name: network(images.double()) for name, network in trainer.networks.items()}
     expected = trainer.method(logits, targets)
     step = trainer.train_step(images, targets)
@@ -165,6 +165,6 @@ def test_views_go_to_the_networks_in_their_order() -> None:
         network.register_forward_hook(
             lambda _, inputs, __, name=name: seen.update({name: inputs[0].mean().item()})
         )
-    images, targets = one_batch()
+    images, targets, _ = one_batch()
     trainer.train_step(tuple(torch.full_like(images, value) for value in (1, 2, 3)), targets)
     assert seen == {"T1": 1.0, "S1": 2.0, "S2": 3.0}

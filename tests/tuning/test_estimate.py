@@ -137,10 +137,10 @@ def test_a_long_step_is_told_by_a_few_images(
     trained: list[int] = []
     real = costing.timed_step
 
-    def spied(trainer: Any, images: Any, targets: Any, count: int) -> float:
+    def spied(trainer: Any, images: Any, targets: Any, indices: Any, count: int) -> float:
         trained.append(count)
         # as if an image took a tenth of a second
-        real(trainer, images, targets, count)
+        real(trainer, images, targets, indices, count)
         return count / 10
 
     monkeypatch.setattr(costing, "timed_step", spied)

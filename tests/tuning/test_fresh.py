@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from switokd.files.lock import FileLock, HeldError
-from switokd.session.trial_session import trial_folder
+from switokd.session.folders import trial_folder
 from switokd.spec.experiment import Experiment
 from switokd.tracking import tracker as tracking
 from switokd.tracking.store import TrackedExperiment

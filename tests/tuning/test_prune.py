@@ -13,7 +13,8 @@ from switokd import names
 from switokd.files.lock import FileLock
 from switokd.models import MODELS
 from switokd.session.extension import shorter_trials
-from switokd.session.trial_session import TrialResult, open_session, trial_folder
+from switokd.session.folders import trial_folder
+from switokd.session.trial_session import TrialResult, open_session
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
 from switokd.tracking.store import TrackedExperiment

@@ -21,10 +21,10 @@ if any("default_worker" in argument for argument in sys.orig_argv):
 
     train_step = Trainer.train_step
 
-    def step(self, images, targets):
+    def step(self, *batch):
         if len(self.networks) > 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        return train_step(self, images, targets)
+        return train_step(self, *batch)
 
     Trainer.train_step = step
 elif "sweep" in sys.orig_argv:

@@ -14,6 +14,7 @@ from rich.table import Table
 from switokd.files.sizes import format_bytes
 from switokd.files.storage import write_durably
 from switokd.spec.experiment import Experiment
+from switokd.spec.trial import TrialSpec
 from switokd.tracking.store import find_experiment
 from tuning.cost.measurement import Estimate, estimate
 from tuning.placement import Placement
@@ -59,16 +60,22 @@ def print_trials(plan: Plan, console: Console) -> None:
             str(trial.seed),
             str(trial.recipe.epochs),
             *(str(candidate.point[key]) if candidate else "-" for key in keys),
-            _state(trial.trial_id, plan),
+            _state(trial, plan),
         )
     console.print(table)
     if plan.to_choose:
         console.print(f"and {plan.to_choose} more, chosen by the results of these", highlight=False)
 
 
-def _state(trial_id: str, plan: Plan) -> str:
+def _state(trial: TrialSpec, plan: Plan) -> str:
+    trial_id = trial.trial_id
     if trial_id in plan.values:
         return "finished"
+    if trial_id in plan.again:
+        return f"to train again: {plan.again[trial_id]}"
+    awaited = [key for key in trial.trained_by.values() if key not in plan.values]
+    if awaited:
+        return f"to train, after {', '.join(awaited)}"
     if trial_id in plan.changed:
         former, keys = plan.changed[trial_id]
         return f"to train: {', '.join(keys)} not as in {former}"

@@ -96,8 +96,8 @@ def measure_use(trial: TrialSpec) -> GpuUse:
     trainer = build_trainer(trial, device)
     try:
         batches = trainer.data.train_epoch()
-        for _, (images, targets) in zip(range(WARMUP_STEPS), batches, strict=False):
-            trainer.train_step(images, targets)
+        for _, batch in zip(range(WARMUP_STEPS), batches, strict=False):
+            trainer.train_step(*batch)
         torch.cuda.synchronize()
         # the events lie around each step; between them the GPU waits for its next work
         with torch.profiler.profile(
@@ -106,8 +106,8 @@ def measure_use(trial: TrialSpec) -> GpuUse:
             started = torch.cuda.Event(enable_timing=True)
             ended = torch.cuda.Event(enable_timing=True)
             started.record()
-            for _, (images, targets) in zip(range(TIMED_STEPS), batches, strict=False):
-                trainer.train_step(images, targets)
+            for _, batch in zip(range(TIMED_STEPS), batches, strict=False):
+                trainer.train_step(*batch)
             ended.record()
             torch.cuda.synchronize()
         trainer.timeline.flush()

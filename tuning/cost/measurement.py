@@ -75,9 +75,19 @@ class Estimate:
 
     @property
     def wall_seconds(self) -> float:
-        """Trials handed to free slots in order; no shorter than the longest one."""
+        """Trials handed to free slots in order, those that teach first and before their students;
+        no shorter than the longest one."""
+        teaching = {key for cost in self.costs for key in cost.trial.trained_by.values()}
+        costs = sorted(self.costs, key=lambda cost: cost.trial.trial_id not in teaching)
         free_at = [0.0] * self.placement.slots
-        for seconds in self.seconds:
+        done_at: dict[str, float] = {}
+        for cost in costs:
+            if not cost.finished:
+                slot = free_at.index(min(free_at))
+                taught = [done_at.get(key, 0.0) for key in cost.trial.trained_by.values()]
+                free_at[slot] = max([free_at[slot], *taught]) + cost.work.seconds
+                done_at[cost.trial.trial_id] = free_at[slot]
+        for seconds in self.seconds[len(done_at) :]:
             free_at[free_at.index(min(free_at))] += seconds
         return max(free_at)
 
@@ -147,6 +157,9 @@ def measure(trial: TrialSpec) -> TrialWork:
     """The expected work of one trial: timed steps and evaluation batches, times their number."""
     device = choose_device(trial.resources.gpus)
     trainer = build_trainer(trial, device)
+    if trainer.frozen_outputs is not None:
+        # to be computed once: in each step they are looked up, which takes as long for zeros
+        trainer.frozen_outputs.ready = True
     try:
         memory = PeakMemory(device)
         steps = trainer.data.steps_per_epoch
@@ -174,26 +187,29 @@ def step_seconds(trainer: Trainer) -> tuple[float, float]:
     times: list[float] = []
     share = 1.0
     batches = trainer.data.train_epoch()
-    for number, (images, targets) in enumerate(batches):
-        few = FIRST_IMAGES / len(targets)
+    for number, batch in enumerate(batches):
+        few = FIRST_IMAGES / len(batch[1])
         if number == 0 and few < 1:
-            timed_step(trainer, images, targets, FIRST_IMAGES)
-            small = timed_step(trainer, images, targets, FIRST_IMAGES)
+            timed_step(trainer, *batch, FIRST_IMAGES)
+            small = timed_step(trainer, *batch, FIRST_IMAGES)
             share = few if small / few > LONGEST_STEP_SECONDS else 1.0
-        count = FIRST_IMAGES if share < 1 else len(targets)
-        times.append(timed_step(trainer, images, targets, count))
+        count = FIRST_IMAGES if share < 1 else len(batch[1])
+        times.append(timed_step(trainer, *batch, count))
         if len(times) == WARMUP_STEPS + TIMED_STEPS:
             break
     timed = sorted(times[WARMUP_STEPS:] or times)
     return timed[len(timed) // 2] / share, share
 
 
-def timed_step(trainer: Trainer, images: Images, targets: Tensor, count: int) -> float:
+def timed_step(
+    trainer: Trainer, images: Images, targets: Tensor, indices: Tensor, count: int
+) -> float:
     """The seconds of one training step on the first `count` images of a batch."""
     views = images if isinstance(images, tuple) else (images,)
     cut = tuple(view[:count] for view in views)
     started = time.perf_counter()
-    trainer.train_step(cut if isinstance(images, tuple) else cut[0], targets[:count])
+    shown = cut if isinstance(images, tuple) else cut[0]
+    trainer.train_step(shown, targets[:count], indices[:count])
     trainer.timeline.flush()
     return time.perf_counter() - started
 
@@ -218,10 +234,10 @@ class FirstBatches:
         self._data, self._batches = data, batches
         self.images = 0
 
-    def evaluation(self, split: Any) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, targets in itertools.islice(self._data.evaluation(split), self._batches):
-            self.images += len(targets)
-            yield images, targets
+    def evaluation(self, split: Any) -> Iterator[tuple[Images, Tensor, Tensor]]:
+        for batch in itertools.islice(self._data.evaluation(split), self._batches):
+            self.images += len(batch[1])
+            yield batch
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._data, name)

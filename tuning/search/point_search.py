@@ -40,17 +40,19 @@ class PointSearch(Searcher):
     ) -> None:
         super().__init__()
         self._progress = progress
-        self.total = len(plan.missing) + plan.to_choose
         self._experiment, self._store = experiment, store
         self._known = set(plan.candidates)
-        self._waiting = [plan.candidates[trial.trial_id] for trial in plan.missing]
+        # those that train teachers have come before
+        missing = [trial.trial_id for trial in plan.missing]
+        self._waiting = [plan.candidates[key] for key in missing if key in plan.candidates]
+        self.total = len(self._waiting) + plan.to_choose
         self._left = plan.to_choose
         self._continues = plan.continues
         self._asked: dict[str, Any] = {}
         self.study = study
         for trial_id, value in plan.values.items():
-            if value is not None:
-                candidate = plan.candidates[trial_id]
+            candidate = plan.candidates.get(trial_id)
+            if value is not None and candidate is not None:
                 self.study.tell_past(candidate.cell, candidate.point, value)
 
     @property

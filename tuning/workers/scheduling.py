@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from tuning.progress import SweepProgress
 from tuning.tune_internals import silence_worker_deaths
 from tuning.workers.progress_callback import ProgressCallback, trial_id
 from tuning.workers.ray_environment import for_workers
+from tuning.workers.trial_queue import TrialQueue
 from tuning.workers.trial_worker import TrialWorker, trial_config
 
 # a machine that is taken away costs one try; a trial that kills its worker each time must end
@@ -43,9 +44,9 @@ class TrialSource(Protocol):
 class Job:
     """What the trials of a sweep have in common: where they leave things, and who guides them.
 
-    A searcher brings the trials itself. `judged_by`: the metric that workers report after each
-    epoch, where the scheduler looks at it; `takes_turns`: all trials begin and are paused in turn,
-    instead of waiting for a free slot.
+    A searcher brings the trials itself; else they are queued. `judged_by`: the metric that workers
+    report after each epoch, where the scheduler looks at it; `takes_turns`: all trials begin and
+    are paused in turn, instead of waiting for a free slot.
     """
 
     experiment: Experiment
@@ -67,10 +68,12 @@ def run_trials(
     """
     folder = job.runs / job.experiment.name / "ray"
     searcher = job.searcher
+    if searcher is None and not job.takes_turns:
+        searcher = TrialQueue(trials, job.plan, progress)
     trainable = tune.with_resources(TrialWorker, {"cpu": placement.cpus, "gpu": placement.gpus})
     tuner = tune.Tuner(
         trainable,
-        param_space=param_space(job, trials, placement.cpus),
+        param_space=param_space(job, trials if searcher is None else (), placement.cpus),
         tune_config=tune.TuneConfig(
             reuse_actors=True,
             # trials that take turns are there from the start
@@ -103,8 +106,8 @@ def run_trials(
         raise KeyboardInterrupt
 
 
-def param_space(job: Job, trials: list[TrialSpec], threads: int) -> dict[str, Any]:
-    """What `TrialWorker` is configured with; without a searcher, once for each of `trials`."""
+def param_space(job: Job, trials: Sequence[TrialSpec], threads: int) -> dict[str, Any]:
+    """What `TrialWorker` is configured with, once for each of `trials` that no searcher brings."""
     common = {
         "store": astuple(job.store),
         "runs": str(job.runs),
@@ -112,7 +115,7 @@ def param_space(job: Job, trials: list[TrialSpec], threads: int) -> dict[str, An
         "environment": for_workers(),
         "metric": job.judged_by,
     }
-    if job.searcher is not None:
+    if not trials:
         return {"common": common}
     points, continues = job.plan.points, job.plan.continues
     configs = [

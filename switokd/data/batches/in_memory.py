@@ -56,6 +56,10 @@ class InMemoryPipeline(Pipeline):
     def train_size(self) -> int:
         return len(self._train_index)
 
+    @property
+    def train_labels(self) -> Tensor:
+        return self._train_labels.index_select(0, self._train_index)
+
     def train_epoch(self, start_step: int = 0) -> Iterator[Batch]:
         generators = self._generators
         generators.begin_epoch()
@@ -64,7 +68,7 @@ class InMemoryPipeline(Pipeline):
             draw_epoch(self.train_size, self.options.augmentation, generator).to(self.device)
             for generator in generators.augmentations
         ]
-        return self._train_batches(self._train_index[order], views, start_step)
+        return self._train_batches(order, views, start_step)
 
     def evaluation_size(self, split: Split) -> int:
         return len(self._evaluation_splits[split][-1])
@@ -73,9 +77,10 @@ class InMemoryPipeline(Pipeline):
         images, labels, index = self._evaluation_splits[split]
         if len(index) == 0:
             raise DataError(f"{self.name}: the {split} split is empty (recipe.holdout is 0?)")
+        places = torch.arange(len(index), device=self.device).split(EVALUATION_BATCH)
         return (
-            Batch(self._normalize(select(images, chosen)), labels.index_select(0, chosen))
-            for chosen in index.split(EVALUATION_BATCH)
+            Batch(self._normalize(select(images, chosen)), labels.index_select(0, chosen), place)
+            for chosen, place in zip(index.split(EVALUATION_BATCH), places, strict=True)
         )
 
     def close(self) -> None:
@@ -88,11 +93,12 @@ class InMemoryPipeline(Pipeline):
         size = self.options.batch_size
         for step in range(start_step, self.steps_per_epoch):
             positions = slice(step * size, (step + 1) * size)
-            chosen = order[positions]
+            places = order[positions]
+            chosen = self._train_index.index_select(0, places)
             raw = select(self._train_images, chosen)
             images = tuple(self._normalize(crop_flip(raw, view.at(positions))) for view in views)
             labels = self._train_labels.index_select(0, chosen)
-            yield Batch(images[0] if len(images) == 1 else images, labels)
+            yield Batch(images[0] if len(images) == 1 else images, labels, places)
         self._generators.end_epoch()
 
     def _to_device(self, array: np.ndarray) -> Tensor:

@@ -21,10 +21,12 @@ Split = Literal["test", "holdout", "train"]
 
 class Batch(NamedTuple):
     """Images float32 (B, C, H, W), normalised, on the device (a tuple of them, one per view, when
-    the pipeline has several views), and their labels int64 (B,)."""
+    the pipeline has several views), their labels int64 (B,), and which images of their split they
+    are, int64 (B,): of training images the same number in every epoch, whatever the seed."""
 
     images: Tensor | tuple[Tensor, ...]
     labels: Tensor
+    indices: Tensor
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class Pipeline(ABC):
     @abstractmethod
     def train_size(self) -> int:
         """Training images in an epoch's permutation, without the hold-out."""
+
+    @property
+    @abstractmethod
+    def train_labels(self) -> Tensor:
+        """The label of every training image by its index, int64 (train_size,), on the device."""
 
     @property
     def steps_per_epoch(self) -> int:

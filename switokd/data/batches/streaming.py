@@ -40,10 +40,12 @@ IMAGES_PER_JOB = 8
 
 
 class _Request(NamedTuple):
-    """One batch to make: its records, and each view's draws (None: not augmented)."""
+    """One batch to make: its records, which of the split's images they are, and each view's draws
+    (None: not augmented)."""
 
     records: Records
     indices: np.ndarray
+    places: np.ndarray
     draws: list[CropDraws | None]
 
 
@@ -90,11 +92,16 @@ class StreamingPipeline(Pipeline):
     def train_size(self) -> int:
         return len(self._train_index)
 
+    @property
+    def train_labels(self) -> Tensor:
+        labels = self._splits.train.labels[self._train_index]
+        return torch.from_numpy(labels).to(self.device)
+
     def train_epoch(self, start_step: int = 0) -> Iterator[Batch]:
         generators = self._generators
         generators.begin_epoch()
         shuffle = block_permutation if self._splits.train.sequential else torch.randperm
-        order = self._train_index[shuffle(self.train_size, generator=generators.order).numpy()]
+        order = shuffle(self.train_size, generator=generators.order).numpy()
         epoch_seeds = [
             int(torch.randint(1 << 62, (1,), generator=generator))
             for generator in generators.augmentations
@@ -108,10 +115,10 @@ class StreamingPipeline(Pipeline):
         records, index = self._evaluation_splits[split]
         if len(index) == 0:
             raise DataError(f"{self.name}: the {split} split is empty (recipe.holdout is 0?)")
+        every = np.arange(len(index))
         starts = range(0, len(index), EVALUATION_BATCH)
-        return self._make(
-            _Request(records, index[start : start + EVALUATION_BATCH], [None]) for start in starts
-        )
+        places = [every[start : start + EVALUATION_BATCH] for start in starts]
+        return self._make(_Request(records, index[place], place, [None]) for place in places)
 
     def close(self) -> None:
         # the threads hold buffers of the records, so they end first
@@ -132,10 +139,12 @@ class StreamingPipeline(Pipeline):
         read_up_to = start_step * size
         for step in range(start_step, self.steps_per_epoch):
             if (step + 1) * size > read_up_to - POOL // 2:
-                self._reader.submit(records.read_ahead, order[read_up_to : read_up_to + POOL])
+                ahead = self._train_index[order[read_up_to : read_up_to + POOL]]
+                self._reader.submit(records.read_ahead, ahead)
                 read_up_to += POOL
-            indices = order[step * size : (step + 1) * size]
-            yield _Request(records, indices, self._step_draws(epoch_seeds, step, len(indices)))
+            places = order[step * size : (step + 1) * size]
+            draws = self._step_draws(epoch_seeds, step, len(places))
+            yield _Request(records, self._train_index[places], places, draws)
 
     def _step_draws(self, epoch_seeds: list[int], step: int, batch: int) -> list[CropDraws | None]:
         if self.options.augmentation == "none":
@@ -208,7 +217,8 @@ class StreamingPipeline(Pipeline):
         if images.dtype == torch.uint8:
             images = self._normalize(images)
         views = tuple(images.to(self.device))
-        return Batch(views[0] if len(views) == 1 else views, labels)
+        places = torch.from_numpy(request.places).to(self.device)
+        return Batch(views[0] if len(views) == 1 else views, labels, places)
 
 
 def _to_size(

@@ -1,0 +1,145 @@
+"""Offline trials in a real sweep: each begins when its own teacher is done, from its weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from switokd.spec.trial import TrialSpec
+from tests.processes import await_
+from tests.tuning.workplace import Workplace, small_experiment, weights
+
+pytestmark = pytest.mark.slow
+
+COHORTS = [
+    {"teachers": ["wrn_16_1"], "students": ["resnet20"]},
+    {"teachers": ["wrn_16_2"], "students": ["resnet20"]},
+]
+
+
+def staged(*methods: Any, **changes: Any) -> dict[str, Any]:
+    content = {"name": "staged", "methods": list(methods), "recipe": {"epochs": 2}}
+    return small_experiment(**content | changes)
+
+
+def teachers_of(trials: tuple[TrialSpec, ...]) -> dict[str, TrialSpec]:
+    taught = {key for trial in trials for key in trial.trained_by.values()}
+    return {trial.pair: trial for trial in trials if trial.trial_id in taught}
+
+
+def test_a_student_waits_for_its_own_teacher_and_rco_for_snapshots(
+    tmp_path: Path, shared_ray: dict[str, str]
+) -> None:
+    workplace = Workplace(tmp_path, **shared_ray)
+    content = staged("kd", cohorts=COHORTS, resources={"checkpoint_seconds": 0.1})
+    trials = workplace.write(content).trials
+    teachers = teachers_of(trials)
+    students = {t.pair: t for t in trials if t.trained_by}
+    held, free = students["wrn_16_2>resnet20"], students["wrn_16_1>resnet20"]
+    sweep = workplace.start("sweep", workplace.file.name)
+    await_(lambda: workplace.checkpoints(teachers["wrn_16_2"]), of=sweep)
+    worker = workplace.hold_worker(teachers["wrn_16_2"])
+    # the other pair goes all its way meanwhile
+    await_((workplace.trial_folder(free) / "weights").exists, of=sweep)
+    assert not workplace.trial_folder(held).exists()
+    os.kill(worker, signal.SIGCONT)
+    output, _ = sweep.communicate(timeout=200)
+    assert sweep.returncode == 0, output
+    assert "2 of them train teachers; 2 students begin each when its own teacher is done" in output
+    runs = workplace.trial_runs("staged")
+    assert set(runs) == {trial.trial_id for trial in trials}
+    for pair, student in students.items():
+        teacher = teachers[pair.partition(">")[0]]
+        assert runs[student.trial_id].data.params["T1.trained_by"] == teacher.trial_id
+        assert_taught_by(workplace, student, teacher)
+
+    # with rco in the file a finished teacher is trained again, for the weights it did not keep
+    workplace.write(content | {"methods": ["kd", "rco"]})
+    status, output = workplace.sweep("--dry-run")
+    assert status == 0, output
+    assert "to train again: its weights after epoch 1 teach, and were not kept" in output
+    status, output = workplace.sweep()
+    assert status == 0, output
+    assert "6 trials, 2 finished before, 4 to train" in output
+    assert output.count("again: its weights after epoch 1 teach, and were not kept") == 2
+    again = workplace.trial_runs("staged")
+    for student in students.values():
+        assert again[student.trial_id].info.run_id == runs[student.trial_id].info.run_id
+    for teacher in teachers.values():
+        # the old run is deleted, restorably
+        assert again[teacher.trial_id].info.run_id != runs[teacher.trial_id].info.run_id
+        assert (workplace.trial_folder(teacher) / "weights" / "S1-epoch-1.pt").exists()
+    status, output = workplace.sweep()
+    assert status == 0, output
+    assert "6 trials, 6 finished before, 0 to train" in output
+
+
+def assert_taught_by(workplace: Workplace, student: TrialSpec, teacher: TrialSpec) -> None:
+    taught = weights(workplace.trial_folder(student))["T1-last.pt"]
+    trained = weights(workplace.trial_folder(teacher))["S1-last.pt"]
+    assert taught.keys() == trained.keys()
+    assert all(torch.equal(taught[key], trained[key]) for key in trained)
+
+
+def test_a_failed_teacher_fails_its_students_and_nobody_else(
+    tmp_path: Path, shared_ray: dict[str, str]
+) -> None:
+    workplace = Workplace(tmp_path, **shared_ray)
+    diverging = {"model": "wrn_16_2", "learning_rate": 1e30}
+    cohorts = [COHORTS[0], {"teachers": [diverging], "students": ["resnet20"]}]
+    trials = workplace.write(staged("kd", "at", cohorts=cohorts)).trials
+    bad = next(t for t in trials if t.pair == "wrn_16_2")
+    status, output = workplace.sweep()
+    assert status == 1, output
+    assert "Traceback" not in output
+    runs = workplace.trial_runs("staged")
+    for trial in trials:
+        fails = bad.trial_id in (trial.trial_id, *trial.trained_by.values())
+        if trial.trained_by and fails:
+            reason = f"its teacher T1 (wrn_16_2), trial {bad.trial_id}, failed: diverged at step"
+            assert f"failed: {trial.label}: {reason}" in output
+            assert trial.trial_id not in runs
+        else:
+            assert runs[trial.trial_id].info.status == ("FAILED" if fails else "FINISHED")
+
+
+def test_a_killed_sweep_goes_on_with_its_stages(tmp_path: Path) -> None:
+    workplace = Workplace(tmp_path)
+    content = staged("kd", "rco", recipe={"epochs": 4}, resources={"checkpoint_seconds": 0.05})
+    trials = workplace.write(content).trials
+    (teacher,) = teachers_of(trials).values()
+    sweep = workplace.start("sweep", workplace.file.name)
+    await_(lambda: len(workplace.checkpoints(teacher)) > 1, of=sweep)
+    os.killpg(sweep.pid, signal.SIGKILL)
+    sweep.wait()
+    status, output = workplace.sweep()
+    assert status == 0, output
+    assert "3 trials, 0 finished before, 3 to train" in output
+    runs = workplace.trial_runs("staged")
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    alone = {t.trial_id: workplace.train_alone(t) for t in trials}
+    for trial in trials:
+        here, there = workplace.trial_folder(trial), alone[trial.trial_id]
+        one, other = weights(here), weights(there)
+        assert one.keys() == other.keys()
+        for name, state in one.items():
+            assert all(torch.equal(state[key], other[name][key]) for key in state), name
+
+
+def test_one_trial_alone_needs_its_teacher_first(tmp_path: Path) -> None:
+    workplace = Workplace(tmp_path)
+    trials = workplace.write(staged("kd", recipe={"epochs": 1})).trials
+    teacher, student = trials
+    status, output = workplace.run("train", workplace.file.name, "--trial", student.trial_id)
+    assert status == 2
+    assert f"switokd train {workplace.file.name} --trial {teacher.trial_id}" in output
+    for trial in trials:
+        status, output = workplace.run("train", workplace.file.name, "--trial", trial.trial_id)
+        assert status == 0, output
+    assert_taught_by(workplace, student, teacher)
+    assert set(workplace.trial_runs("staged")) == {trial.trial_id for trial in trials}
