@@ -12,6 +12,9 @@ TINY_NETWORKS = {
 }
 
 
+STAGES = ("bn1", "bn2")
+
+
 class TinyConvNet(nn.Module):
     """Two convolutions with batch norm, a pool, a linear layer."""
 
@@ -30,13 +33,13 @@ class TinyConvNet(nn.Module):
         return logits
 
 
-@blueprint(nominal_classes=10, target_layer="bn2", reference="none")
+@blueprint(nominal_classes=10, target_layer="bn2", reference="none", stages=STAGES)
 def tiny(num_classes: int) -> nn.Module:
     """A student."""
     return TinyConvNet(4, num_classes)
 
 
-@blueprint(nominal_classes=10, target_layer="bn2", reference="none")
+@blueprint(nominal_classes=10, target_layer="bn2", reference="none", stages=STAGES)
 def tiny_wide(num_classes: int) -> nn.Module:
     """A teacher."""
     return TinyConvNet(8, num_classes)

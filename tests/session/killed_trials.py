@@ -15,6 +15,7 @@ import torch
 from switokd.session.checkpoint import CheckpointFolder
 from switokd.session.trial_session import TrialResult, open_session
 from switokd.spec.experiment import Experiment
+from switokd.spec.teaching import teacher_trials
 from switokd.spec.trial import TrialSpec
 
 # so many steps into the second epoch
@@ -34,7 +35,8 @@ def trial(**changes: Any) -> TrialSpec:
         "recipe": recipe | changes.pop("recipe", {}),
         **changes,
     }
-    return Experiment.model_validate(content).trials[0]
+    # those that train teachers come first
+    return Experiment.model_validate(content).trials[-1]
 
 
 def points(folder: Path) -> dict[tuple[str, int], float]:
@@ -86,6 +88,9 @@ def killed(spec: TrialSpec, runs: Path) -> None:
 
 
 def assert_resumes(spec: TrialSpec, folder: Path) -> None:
+    for runs in ("whole", "resumed"):
+        for teacher in teacher_trials(spec).values():
+            train(teacher, folder / runs)
     whole = train(spec, folder / "whole")
     killed(spec, folder / "resumed")
     with open_session(spec, runs=folder / "resumed", threads=1) as session:

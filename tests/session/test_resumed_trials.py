@@ -58,6 +58,10 @@ TRIALS: dict[str, dict[str, Any]] = {
     "fp64": {"recipe": {"precision": "fp64"}},
     "deterministic": {"recipe": {"deterministic": True}},
     "all images": {"recipe": {"batch_size": 256, "train_images": None}},
+    # the second epoch is the second stage
+    "rco in its stages": {"methods": [{"rco": {"stages": 3}}]},
+    "kd with augmentation": {"methods": ["kd"], "recipe": {"augmentation": "crop"}},
+    "crd in bf16": {"methods": ["crd"], "recipe": {"precision": "bf16"}},
     "patience": {"recipe": {"holdout": 0.2, "patience": 2}},
     # no epoch is better than the first, so that the second is the last
     "patience at its end": {"recipe": {"holdout": 0.2, "patience": 1, "learning_rate": 1e-9}},

@@ -13,7 +13,14 @@ import torch
 
 from switokd.methods.base import CohortStep
 from switokd.switching import SwitchState
-from switokd.training.timeline import BLOCK_STEPS, DivergedError, Timeline, WindowMean, window_size
+from switokd.training.timeline import (
+    BLOCK_STEPS,
+    DivergedError,
+    Timeline,
+    WindowMean,
+    column_names,
+    window_size,
+)
 
 NETWORKS = ("T1", "T2", "S1")
 LINKS = (("T1", "S1"), ("T2", "S1"))
@@ -298,3 +305,21 @@ def test_the_last_window_of_a_trial_that_ended_early_is_whole() -> None:
     ended = [w.step for w in timeline.windows(total, after=4, ended=True) if w.quantity == "gap"]
     assert set(before) == {2, 4}
     assert set(ended) == {5}
+
+
+def test_a_switch_would_have_waited_where_the_gap_is_large_and_the_teacher_nearer() -> None:
+    link = ("T1", "S1")
+    timeline = Timeline(("T1", "S1"), (link,), switched=False)
+    columns = column_names(timeline.networks, timeline.links)
+    rows = torch.zeros(4, len(columns))
+    for field, values in {
+        "gap": [0.6, 0.4, 0.6, 0.5],
+        "threshold": [0.5] * 4,
+        "teacher_distance": [0.2, 0.2, 0.9, 0.2],
+        "student_distance": [0.8] * 4,
+    }.items():
+        rows[:, columns.index(f"{field}/T1-S1")] = torch.tensor(values)
+    timeline.load_state_dict({"columns": columns, "rows": rows})
+    assert timeline.would_be_expert(link).tolist() == [True, False, False, False]
+    told = [w.value for w in timeline.windows(4, 0) if w.quantity == "would_be_expert"]
+    assert told == [1.0, 0.0, 0.0, 0.0]
