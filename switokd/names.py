@@ -32,10 +32,15 @@ EXPERT_SHARE = "expert_share"
 WOULD_BE_EXPERT_SHARE = "would_be_expert_share"
 TRAIN_SECONDS = "train_seconds"
 PEAK_MEMORY_MIB = "peak_memory_mib"
+# of each network, for one image
+PARAMETERS = "parameters"
+MULTIPLY_ADDS = "multiply_adds"
+MILLISECONDS_PER_IMAGE = "milliseconds_per_image"
 SUMMARY = frozenset(
     {
         *(BEST_VAL_TOP1, LAST_VAL_TOP1, TEST_TOP1, TEST_TOP1_BEST),
         *(EXPERT_SHARE, WOULD_BE_EXPERT_SHARE, TRAIN_SECONDS, PEAK_MEMORY_MIB),
+        *(PARAMETERS, MULTIPLY_ADDS, MILLISECONDS_PER_IMAGE),
     }
 )
 # what a population-based search has changed, by the key of the changed setting

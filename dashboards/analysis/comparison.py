@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from dashboards.analysis.columns import TAGS, columns_of
-from dashboards.analysis.grouping import finished, networks
+from dashboards.analysis.grouping import COST_OF_AN_IMAGE, finished, networks
 from dashboards.analysis.published import with_published
 from dashboards.analysis.significance import (
     Difference,
@@ -32,6 +32,10 @@ COMPARED_FIELDS = [
     *("values", "interval_low", "interval_high"),
     *("difference", "difference_low", "difference_high", "p_value", "p_holm", "test"),
 ]
+MEANS = (
+    *("expert_share", "updates_saved", "last_gap", "train_seconds", "teacher_seconds"),
+    *COST_OF_AN_IMAGE,
+)
 BASELINE = "vanilla"
 # both networks train at every step of it: what the switch saves is measured against this
 ALWAYS_TRAINING = "dml"
@@ -58,7 +62,7 @@ COLUMNS = [
     "compared_epoch",
     *(f"{COMPARED}_{field}" for field in COMPARED_FIELDS),
     *("baseline", "expert_share", "updates_saved", "last_gap"),
-    *("train_seconds", "time_saved"),
+    *("train_seconds", "teacher_seconds", "time_saved", *COST_OF_AN_IMAGE),
     *("published_mean", "published_std", "published_difference", "run_ids", "experiment_ids"),
 ]
 
@@ -92,7 +96,7 @@ def comparison_frame(trials: pd.DataFrame, baseline: str = BASELINE) -> pd.DataF
         record[f"{COMPARED}_values"] = compared
         low, high = percent_interval(compared)
         record |= {f"{COMPARED}_interval_low": low, f"{COMPARED}_interval_high": high}
-        for column in ("expert_share", "updates_saved", "last_gap", "train_seconds"):
+        for column in MEANS:
             record[column] = summarise(row[column] for row in group).mean
         record["run_ids"] = tuple(row["run_id"] for row in group)
         record["experiment_ids"] = tuple(row["experiment_id"] for row in group)
@@ -185,6 +189,15 @@ def time_saved(frame: pd.DataFrame) -> list[float]:
     ]
 
 
+def with_networks_alone(frame: pd.DataFrame, role: str) -> pd.DataFrame:
+    """The rows of one role, and what the same networks reached alone; without cohorts, all."""
+    is_alone = frame["topology"] == "single"
+    rows = frame[(frame["role"] == role) & ~is_alone]
+    if rows.empty:
+        return frame[is_alone]
+    return pd.concat([rows, frame[is_alone & frame["network_key"].isin(rows["network_key"])]])
+
+
 def comparison_notes(trials: pd.DataFrame) -> list[str]:
     """What a reader of the comparison must know: unfinished trials, and runs that differ in
     commit or library version or come from code that was not committed."""
@@ -194,6 +207,12 @@ def comparison_notes(trials: pd.DataFrame) -> list[str]:
         if count:
             notes.append(f"{count} {'trial' if count == 1 else 'trials'} {what}: left out")
     compared = finished(trials)
+    untimed = int(networks(compared)["teacher_missing"].sum())
+    if untimed:
+        notes.append(
+            f"the training of {untimed} trained {'teacher' if untimed == 1 else 'teachers'} is not "
+            "among these trials: its time is not counted"
+        )
     commits = compared["git_commit"].dropna()
     dirty = int(commits.str.endswith("-dirty").sum())
     if dirty:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from dashboards.analysis.labels import uses_temperature
+
 # what counts as sure: the p-value after Holm's correction over the whole table
 SIGNIFICANCE = 0.05
 
@@ -77,6 +79,8 @@ def _sentence(row: Any, epoch: str, baseline: str) -> str:
 
 
 def _method(row: Any) -> str:
+    if not uses_temperature(row["method"]):
+        return str(row["variant"])
     return f"{row['variant']} tau={row['temperature']:g}"
 
 

@@ -20,6 +20,8 @@ NETWORK_PARAM = re.compile(r"params\.([TS]\d+)\.(\w+)")
 # where the best epoch was not chosen by what it is measured on: there it is the fair one
 CHOSEN_ON_HOLDOUT = "test set, best epoch chosen on the hold-out"
 SEVERAL_STUDENTS = re.compile(r"T(?:[2-9]|\d{2,})S")
+# of a trained network, measured where its trial ran
+COST_OF_AN_IMAGE = (names.PARAMETERS, names.MULTIPLY_ADDS, names.MILLISECONDS_PER_IMAGE)
 NETWORK_COLUMNS = [
     *(
         "run_id",
@@ -34,8 +36,9 @@ NETWORK_COLUMNS = [
         "variant",
     ),
     *("temperature", "seed", "network", "role", "model", "network_key", "cohort_key"),
-    *("measured_on", "compared_epoch", "best", "last", "compared", "train_seconds"),
-    *("expert_share", "updates_saved", "last_gap"),
+    *("measured_on", "compared_epoch", "best", "last", "compared"),
+    *("train_seconds", "teacher_seconds", "teacher_missing"),
+    *("expert_share", "updates_saved", "last_gap", *COST_OF_AN_IMAGE),
 ]
 
 
@@ -69,8 +72,12 @@ def grouped(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def networks(trials: pd.DataFrame) -> pd.DataFrame:
-    """The finished trials' networks, one row each, with their group: see NETWORK_COLUMNS.
+    """The networks that finished trials trained, one row each, with their group: NETWORK_COLUMNS.
 
+    A network that only teaches has learned nothing there and has no row. `train_seconds` are the
+    trial's own and those of the trials that trained its teachers before, `teacher_seconds`, whole,
+    also where several students share a teacher; `teacher_missing` says that their time is not
+    known.
     `best` and `last` are top-1 in percent: on the test set where it was scored, with the weights
     of the best and the last epoch; `measured_on` says how the best epoch was chosen, and
     `compared_epoch` which of the two is compared, whose score `compared` is. `updates_saved` is the
@@ -102,9 +109,13 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
         cohort += f"|{name}:" + own
     shares = columns_of(trials, metric_column(names.EXPERT_SHARE, ""))
     last_gaps = columns_of(trials, metric_column(names.GAP, ""))
+    own_seconds = column_of(trials, metric_column(names.TRAIN_SECONDS))
+    teacher_seconds = seconds_of_teachers(trials, own_seconds)
     parts = []
     for name in network_names:
-        rows = trials[trials[f"params.{name}.model"].notna()]
+        rows = trials[trials[f"params.{name}.model"].notna() & ~only_teaches(trials, name)]
+        if rows.empty:
+            continue
         tested, scores = scores_of(rows, name)
         fair = tested == CHOSEN_ON_HOLDOUT
         links = columns_with(shares, name)
@@ -123,13 +134,34 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
             compared=scores["best"].where(fair, scores["last"]),
             best=scores["best"],
             last=scores["last"],
-            train_seconds=column_of(rows, metric_column(names.TRAIN_SECONDS)),
+            train_seconds=own_seconds[rows.index] + teacher_seconds[rows.index].fillna(0),
+            teacher_seconds=teacher_seconds[rows.index],
+            teacher_missing=rows["teacher_trials"].fillna("").ne("")
+            & teacher_seconds[rows.index].isna(),
             expert_share=share,
             updates_saved=share.where(alone_with_student),
             last_gap=rows[gaps].mean(axis=1) if gaps else math.nan,
+            **{cost: column_of(rows, metric_column(cost, name)) for cost in COST_OF_AN_IMAGE},
         )
         parts.append(part[NETWORK_COLUMNS])
     return pd.concat(parts, ignore_index=True)
+
+
+def only_teaches(trials: pd.DataFrame, network: str) -> pd.Series:
+    """Whether a network was trained before, and not in its trial."""
+    frozen = column_of(trials, f"{PARAMS}{network}.frozen").eq("true")
+    return frozen | trials["teacher_trials"].fillna("").str.contains(rf"\b{network}=")
+
+
+def seconds_of_teachers(trials: pd.DataFrame, seconds: pd.Series) -> pd.Series:
+    """The training seconds of the trials that trained a trial's teachers; NaN where there are none
+    or where one of them is not among the trials."""
+    known = dict(zip(trials["trial_id"], seconds, strict=True))
+    found = []
+    for taught in trials["teacher_trials"].fillna(""):
+        ids = [each.partition("=")[2] for each in taught.split()]
+        found.append(sum(known.get(key, math.nan) for key in ids) if ids else math.nan)
+    return pd.Series(found, index=trials.index, dtype=float)
 
 
 def columns_with(columns: list[str], network: str) -> list[str]:

@@ -7,13 +7,20 @@ from typing import Any
 
 import pandas as pd
 
+from switokd.methods.settings import SETTINGS, MethodSettings
+
 
 def trial_name(row: pd.Series | Mapping[str, Any], tau: str = "τ") -> str:
-    """Variant, temperature (as `tau`) where the row has a cohort, and further axes."""
+    """Variant, temperature (as `tau`) where the method has one, and further axes."""
     parts = [row["variant"]]
-    if row["topology"] != "single":
+    if row["topology"] != "single" and uses_temperature(row["method"]):
         parts.append(f"{tau}={row['temperature']:g}")
     return " ".join([*parts, row.get("axes", "")]).strip()
+
+
+def uses_temperature(method: str) -> bool:
+    """Whether a method's trials differ by the cohort's temperature."""
+    return SETTINGS.get(method, MethodSettings).uses_temperature
 
 
 def called_in(pair: str) -> dict[str, str]:

@@ -44,6 +44,7 @@ COST_COLUMNS = {
     "expert_share": "expert steps",
     "last_gap": "gap",
     "train_seconds": "seconds",
+    "teacher_seconds": "of these the teacher's",
     "time_saved": "time saved",
 }
 MEANS_OF_LINKS = ("updates_saved", "expert_share", "last_gap")

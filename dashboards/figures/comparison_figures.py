@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboards.analysis.comparison import with_networks_alone
 from dashboards.analysis.labels import trial_name
 from dashboards.figures.theme import (
     DASHES,
@@ -105,15 +106,6 @@ def percent_range(*values: pd.Series) -> tuple[float, float]:
     low, high = known.min(), known.max()
     margin = 0.05 * (high - low) or 1.0
     return low - margin, high + margin
-
-
-def with_networks_alone(frame: pd.DataFrame, role: str) -> pd.DataFrame:
-    """The rows of one role, and what the same networks reached alone; without cohorts, all."""
-    is_alone = frame["topology"] == "single"
-    rows = frame[(frame["role"] == role) & ~is_alone]
-    if rows.empty:
-        return frame[is_alone]
-    return pd.concat([rows, frame[is_alone & frame["network_key"].isin(rows["network_key"])]])
 
 
 def pair_matrix(frame: pd.DataFrame, role: str = "student") -> go.Figure:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards.pages import cache, live, pairs, sensitivity, timelines, why
+from dashboards.pages import cache, cost, live, pairs, sensitivity, timelines, why
 from switokd.tracking.address import StoreError
 
 # the room that Streamlit leaves above and beside a page is a table's worth on a laptop
@@ -23,6 +23,7 @@ page = st.navigation(
         st.Page(pairs.page, title="Pairs", url_path="pairs", default=True),
         st.Page(timelines.page, title="Timelines", url_path="timelines"),
         st.Page(sensitivity.page, title="Sensitivity", url_path="sensitivity"),
+        st.Page(cost.page, title="Cost", url_path="cost"),
         st.Page(why.page, title="Why", url_path="why"),
         st.Page(live.page, title="Live", url_path="live"),
     ],

@@ -22,7 +22,9 @@ HELP = {
     "updates saved": "Share of the teachers' updates that the switch skipped.",
     "expert steps": "Share of steps in which the gap is above the threshold.",
     "gap": "Between the predictions of teacher and student (L1, 0 to 2), at the end.",
-    "seconds": "Training alone; follows the machine's load.",
+    "seconds": "Training alone, with that of a teacher that was trained before; follows the "
+    "machine's load.",
+    "of these the teacher's": "The whole training of the teacher, which other students may share.",
     "time saved": f"Against {ALWAYS_TRAINING} of the same cohort; follows the machine's load.",
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboards.analysis.accuracy_cost import cost_points, known_costs
 from dashboards.analysis.columns import PARAMS, columns_of
 from dashboards.analysis.comparison import BASELINE, comparison_frame, comparison_notes, short
 from dashboards.analysis.finding import finding
@@ -25,10 +26,17 @@ from dashboards.analysis.windows import (
     window_points,
 )
 from dashboards.figures.comparison_figures import interval_figure, pair_matrix, sensitivity_figure
+from dashboards.figures.cost_figure import cost_figure
 from dashboards.figures.timeline_figure import LineName, timeline_figure
 from dashboards.reports.html_page import document, figure_html, section, table_html
 from dashboards.reports.latex_table import latex_table
-from dashboards.reports.wording import INTERVAL_CAPTION, TIMELINE_CAPTION, legend
+from dashboards.reports.wording import (
+    COST_CAPTION,
+    INTERVAL_CAPTION,
+    TIMELINE_CAPTION,
+    front_in_words,
+    legend,
+)
 from dashboards.store.runs import RunFrames
 from dashboards.store.timeline_source import link_points
 from switokd import names
@@ -100,6 +108,7 @@ def report_html(
             pair_matrix(frame), "The highest mean that any method reached, sure or not."
         ),
     }
+    parts["Accuracy against cost"] = cost_html(frame)
     rows = student_rows(trials)
     keys = swept_keys(rows)
     for key in keys:
@@ -116,6 +125,15 @@ def report_html(
     parts["LaTeX"] = f"<pre>{html.escape(latex_table(frame))}</pre>"
     body += ["<h2>More</h2>", *(section(name, content) for name, content in parts.items())]
     return document(title, body)
+
+
+def cost_html(frame: pd.DataFrame) -> str:
+    """A figure for each cost that is known, with what lies on its front."""
+    figures = []
+    for cost in known_costs(frame):
+        points = cost_points(frame, cost)
+        figures.append(figure_html(cost_figure(points, cost), front_in_words(points, cost)))
+    return "".join([*figures, f'<p class="legend">{html.escape(COST_CAPTION)}</p>'])
 
 
 def facts(trials: pd.DataFrame, more_notes: Sequence[str]) -> str:

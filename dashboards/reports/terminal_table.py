@@ -142,4 +142,5 @@ def time_cell(row: dict[str, Any], against_dml: bool) -> str:
         return ""
     saved = row["time_saved"]
     relative = f" ({-saved:+.0%})" if against_dml and not pd.isna(saved) else ""
-    return duration(row["train_seconds"]) + relative
+    taught = " T+S" if row["teacher_seconds"] > 0 else ""
+    return duration(row["train_seconds"]) + taught + relative

@@ -5,10 +5,18 @@ from __future__ import annotations
 import pandas as pd
 
 from dashboards.analysis.comparison import ALWAYS_TRAINING
+from dashboards.analysis.labels import trial_name
+from switokd import names
 
 INTERVAL_CAPTION = (
     "Large: the mean; small: the seeds. From three seeds on the line is the 95 % interval of the "
     "mean (Student's t on log odds, so that it stays from 0 to 100 %)."
+)
+
+COST_CAPTION = (
+    "Filled and on the line: no other is as accurate for less. Bars: the 95 % interval over seeds. "
+    "Training seconds follow the machine's load, and hold the whole training of a teacher that was "
+    "trained before. Milliseconds an image are those of one image where the trial ran."
 )
 
 TIMELINE_CAPTION = (
@@ -47,6 +55,32 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def cost_in_words(value: float, cost: str) -> str:
+    """`3 min 20 s`, `269,722 parameters`, `2.5 million multiply-adds`, `0.51 ms`."""
+    if cost == "train_seconds":
+        return duration(value)
+    if cost == names.MILLISECONDS_PER_IMAGE:
+        return f"{value:.2g} ms"
+    what = "parameters" if cost == names.PARAMETERS else "multiply-adds"
+    return f"{value / 1e6:.2g} million {what}" if value >= 1e6 else f"{value:,.0f} {what}"
+
+
+def front_in_words(points: pd.DataFrame, cost: str) -> str:
+    """What lies on the Pareto front of `accuracy_cost.cost_points`, the cheapest first."""
+    front = points[points["on_front"]].sort_values("cost", kind="stable")
+    several = points["pair"].nunique() > 1
+    told = [
+        trial_name(row)
+        + (f" of {row['pair']}" if several else "")
+        + f" ({row['compared_mean']:.2f} %, {cost_in_words(row['cost'], cost)})"
+        for _, row in front.iterrows()
+    ]
+    if not told:
+        return ""
+    students = f"{len(points)} {'student' if len(points) == 1 else 'students'}"
+    return f"Worth their cost are {len(told)} of {students}: {', '.join(told)}."
+
+
 def legend(frame: pd.DataFrame, baseline: str) -> str:
     """How to read the numbers: what was measured, on what, and which test stands behind p."""
     measured_on = sorted(set(frame["measured_on"]))
@@ -71,6 +105,10 @@ def legend(frame: pd.DataFrame, baseline: str) -> str:
         lines.append(
             f"Times follow the machine's load; relative ones are against {ALWAYS_TRAINING} of the "
             "same cohort, in which both train at every step."
+        )
+    if frame["teacher_seconds"].notna().any():
+        lines.append(
+            "T+S: with the training of the teacher before, whole, though its students share it."
         )
     return " ".join(lines)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -36,8 +36,9 @@ IDENTITY_TAGS = {
 TRIAL_COLUMNS = (
     *("run_id", "run_name", "experiment", "experiment_id", "status", "start_time", "end_time"),
     *IDENTITY_TAGS,
-    *("dataset", "temperature", "seed"),
+    *("dataset", "temperature", "seed", "teacher_trials"),
 )
+TRAINED_BY = ".trained_by"
 
 
 class RunFrames:
@@ -130,10 +131,26 @@ def row_of(run: Run, experiment: str) -> dict[str, object]:
     if params.get("stand_in") == "true":
         # not the set itself: no published number belongs beside it
         row["dataset"] = f"{row['dataset']} (stand-in)"
+    params, row["teacher_trials"] = with_teachers_apart(params)
     row |= {PARAMS + key: value for key, value in params.items()}
     row |= {TAGS + key: value for key, value in tags.items() if key.startswith(names.TAG_PREFIX)}
     row |= {METRICS + key: value for key, value in metrics.items()}
     return row
+
+
+def with_teachers_apart(params: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """A run's params as if all of its networks were trained in it, and who trained which before.
+
+    As `T1=3f2a...`, by the trials' ids.
+
+    A teacher's trial is another for each seed and length, of what is compared as one; that it only
+    teaches is the method's doing.
+    """
+    found = {key.partition(".")[0]: key for key in params if key.endswith(TRAINED_BY)}
+    trained = {name: params[key] for name, key in found.items() if params[key] != "null"}
+    kept = {key: value for key, value in params.items() if not key.endswith(TRAINED_BY)}
+    kept |= {f"{name}.frozen": "false" for name in trained}
+    return kept, " ".join(f"{name}={trial_id}" for name, trial_id in trained.items())
 
 
 def typed(frame: pd.DataFrame) -> pd.DataFrame:

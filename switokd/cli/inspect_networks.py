@@ -146,19 +146,19 @@ def models(
 ) -> None:
     """List networks: parameters, multiply-adds, time."""
     add_to_path(Path.cwd())
-    from switokd.inspection.network_cost import network_cost
+    from switokd.inspection.zoo_cost import zoo_cost
 
     columns = ("name", "classes", "parameters", "multiply-adds", "ms an image", "reference")
     table = Table(*columns, box=None, header_style="bold")
     for name in names or MODELS:
-        cost = network_cost(checked_model(name), image_size)
+        card, cost = zoo_cost(checked_model(name), image_size)
         table.add_row(
             name,
-            str(cost.card.nominal_classes),
-            f"{cost.card.parameters:,}",
+            str(card.nominal_classes),
+            f"{card.parameters:,}",
             f"{cost.multiply_adds:,}",
             f"{cost.milliseconds:.2f}",
-            cost.card.reference,
+            card.reference,
         )
     console.print(table)
 

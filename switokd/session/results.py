@@ -17,6 +17,7 @@ from switokd.files.storage import write_durably
 from switokd.names import metric
 from switokd.session.teacher_weights import snapshot, weights_file
 from switokd.spec.trial import TrialSpec
+from switokd.training.network_cost import cost_metrics
 from switokd.training.trainer import Trainer
 
 
@@ -26,6 +27,7 @@ def summarise(trial: TrialSpec, trainer: Trainer, last_top1: dict[str, float]) -
     for name in trainer.networks:
         summary[metric(names.BEST_VAL_TOP1, name)] = trainer.best[name].top1
         summary[metric(names.LAST_VAL_TOP1, name)] = last_top1[name]
+        summary |= cost_metrics(name, trainer.networks[name], trainer.data.image_size)
     for link in trainer.timeline.links:
         summary[metric(names.EXPERT_SHARE, *link)] = trainer.timeline.expert_share(link)
         if not trainer.timeline.switched:

@@ -30,6 +30,7 @@ DRAWN = {
     "Pairs": ".js-plotly-plot .scatterlayer .trace",
     "Timelines": ".js-plotly-plot .heatmaplayer image",
     "Sensitivity": ".js-plotly-plot .parcoords",
+    "Cost": ".js-plotly-plot .scatterlayer .trace",
     "Why": ".maps img",
     "Live": '[data-testid="stMetricValue"]',
 }

@@ -13,7 +13,13 @@ def student(**fields: Any) -> dict[str, Any]:
     """A student's row; `difference` and `p_holm` are those of the compared epoch."""
     row: dict[str, Any] = {
         **{"dataset": "digits", "topology": "1T1S", "pair": "wrn_16_2>resnet20"},
-        **{"variant": "switokd", "temperature": 1.0, "role": "student", "model": "resnet20"},
+        **{
+            "method": "switokd",
+            "variant": "switokd",
+            "temperature": 1.0,
+            "role": "student",
+            "model": "resnet20",
+        },
         **{"seeds": 3, "baseline": "vanilla", "difference": 1.2, "p_holm": 0.012},
         **{"difference_low": 0.8, "difference_high": 1.6, "updates_saved": 0.31},
         **fields,

@@ -37,9 +37,10 @@ def test_the_report_holds_the_same_numbers_and_figures(report: str) -> None:
     assert "1 trial failed: left out." in report
     assert re.findall(r"<h2>(.*?)</h2>", report) == ["Pairs", "Students", "More"]
     titles = re.findall(r"<summary>(.*?)</summary>", report)
-    assert titles[:3] == [
+    assert titles[:4] == [
         "Teachers",
         "Pair matrix: the best student of each pair",
+        "Accuracy against cost",
         "Sensitivity to temperature",
     ]
     assert "Timeline of digits: wrn_16_2&gt;resnet20, link T1-S1" in titles

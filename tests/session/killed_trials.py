@@ -17,6 +17,7 @@ from switokd.session.trial_session import TrialResult, open_session
 from switokd.spec.experiment import Experiment
 from switokd.spec.teaching import teacher_trials
 from switokd.spec.trial import TrialSpec
+from tests.machine import is_measured
 
 # so many steps into the second epoch
 KILLED_AT_STEP = 2
@@ -45,8 +46,7 @@ def points(folder: Path) -> dict[tuple[str, int], float]:
     assert state is not None
     found = {(name, step): value for name, value, step, _ in state["outbox"]}
     assert len(found) == len(state["outbox"])
-    timed = ("images_per_second", "train_seconds", "peak_memory_mib")
-    return {key: value for key, value in found.items() if key[0] not in timed}
+    return {key: value for key, value in found.items() if not is_measured(key[0])}
 
 
 def assert_equal_results(result: TrialResult, undisturbed: TrialResult) -> None:
@@ -60,7 +60,7 @@ def assert_equal_results(result: TrialResult, undisturbed: TrialResult) -> None:
         pd.testing.assert_frame_equal(*map(pd.read_parquet, files))
     assert points(result.folder) == points(undisturbed.folder)
     for name, value in undisturbed.metrics.items():
-        assert name in ("train_seconds", "peak_memory_mib") or result.metrics[name] == value
+        assert is_measured(name) or result.metrics[name] == value
 
 
 class KilledError(BaseException):

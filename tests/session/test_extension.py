@@ -23,10 +23,9 @@ from switokd.spec.experiment import Experiment
 from switokd.spec.tracked_params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.outbox import Point
+from tests.machine import is_measured
 
 RECIPE = {"batch_size": 100, "train_images": 600, "image_size": 8, "learning_rate": 0.05}
-# these measure the machine, which no two runs share
-MEASURED = ("images_per_second", "train_seconds", "peak_memory_mib")
 
 
 def trial(epochs: int, **recipe: Any) -> TrialSpec:
@@ -57,7 +56,7 @@ def points(result: TrialResult) -> dict[tuple[str, int], float]:
     assert state is not None
     found = {(name, step): value for name, value, step, _ in state["outbox"]}
     assert len(found) == len(state["outbox"])
-    return {key: value for key, value in found.items() if key[0] not in MEASURED}
+    return {key: value for key, value in found.items() if not is_measured(key[0])}
 
 
 @pytest.mark.slow

@@ -12,13 +12,11 @@ import pytest
 
 from switokd.session.checkpoint import CheckpointFolder
 from switokd.spec.trial import TrialSpec
+from tests.machine import is_measured
 from tests.processes import await_
 from tests.tuning.workplace import Workplace, assert_same_weights, small_experiment
 
 pytestmark = pytest.mark.slow
-
-# these measure the machine, which no two runs share
-TIMED = ("images_per_second", "train_seconds", "peak_memory_mib")
 
 
 def assert_as_if_undisturbed(workplace: Workplace, trial: TrialSpec) -> None:
@@ -45,7 +43,7 @@ def _points(folder: Path) -> dict[str, dict[int, float]]:
 
 
 def _timeless(series: dict[str, dict[int, float]]) -> dict[str, dict[int, float]]:
-    return {name: values for name, values in series.items() if name not in TIMED}
+    return {name: values for name, values in series.items() if not is_measured(name)}
 
 
 def _interrupt(process: subprocess.Popen[str]) -> None:

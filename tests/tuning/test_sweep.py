@@ -112,12 +112,17 @@ def test_every_epoch_series_has_one_value_an_epoch(workplace: Workplace, first: 
         names += ["images_per_second"]
         names += [f"{q}/{n}" for q in ("best_val_top1", "last_val_top1") for n in trial.networks]
         names += ["train_seconds", "peak_memory_mib"]
+        cost = ("parameters", "multiply_adds", "milliseconds_per_image")
+        names += [f"{quantity}/{name}" for quantity in cost for name in trial.networks]
         if trial.links:
             names += [f"agreement/{LINK}", f"expert_share/{LINK}"]
         for name in names:
             assert list(series.pop(name)) == [trial.recipe.epochs], name
         series = {k: v for k, v in series.items() if not k.startswith("val_calibration_error/")}
         windows = {f"{q}/{LINK}" for q in ("gap", "threshold", "expert")} | {"paused/T1"}
+        if trial.method.name != "switokd" and trial.links:
+            windows.add(f"would_be_expert/{LINK}")
+            assert list(series.pop(f"would_be_expert_share/{LINK}")) == [trial.recipe.epochs]
         assert set(series) == (windows if trial.links else set())
 
 

@@ -61,6 +61,11 @@ class Pipeline(ABC):
         self._generators = EpochGenerators(options.seed, options.views)
 
     @property
+    def image_size(self) -> int:
+        """Pixels of an image's side, as networks get it."""
+        return self.options.image_size
+
+    @property
     @abstractmethod
     def train_size(self) -> int:
         """Training images in an epoch's permutation, without the hold-out."""
