@@ -10,7 +10,7 @@ from switokd.files.storage import open_folder
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.address import is_local
 from switokd.tracking.store import TrackedExperiment
-from switokd.training.build import build_network, build_trial_method, open_data
+from switokd.training.build import asked_stages, build_network, build_trial_method, open_data
 from switokd.training.tryout import try_method
 from switokd.validation import SpecError
 
@@ -47,26 +47,29 @@ def check_data(trials: Sequence[TrialSpec]) -> None:
 
 
 def check_outside(trials: Sequence[TrialSpec]) -> None:
-    """Build and try once what comes from outside: networks, their weights, methods.
+    """Build and try once what comes from outside: networks, their weights and stages, methods.
 
     Raises SpecError.
     """
     seen: set[tuple[object, ...]] = set()
     for trial in trials:
+        method = build_trial_method(trial)
         kind = (trial.method.model_dump_json(), trial.topology, trial.frozen)
         if trial.method.source is not None and kind not in seen:
             seen.add(kind)
-            try_method(build_trial_method(trial), trial.method.name, TRIED_CLASSES)
-        for spec in trial.networks.values():
-            if spec.source is None and spec.weights_digest is None:
+            try_method(method, trial.method.name, TRIED_CLASSES)
+        for name, spec in trial.networks.items():
+            maps = method.demand(name).maps
+            if spec.source is None and spec.weights_digest is None and not spec.stages:
                 continue
             recipe = trial.recipe
             data = (trial.dataset, trial.dataset_path, recipe.image_size, recipe.precision)
-            request = (*data, spec.model_dump_json())
+            request = (*data, spec.model_dump_json(), maps)
             if request not in seen:
                 seen.add(request)
                 with open_data(trial) as opened:
-                    build_network(trial, spec, 0, opened.num_classes, torch.device("cpu"))
+                    network = build_network(trial, spec, 0, opened.num_classes, torch.device("cpu"))
+                asked_stages(trial, method, name, network)
 
 
 def check_store_is_shared(store: TrackedExperiment, nodes: int) -> None:

@@ -15,6 +15,18 @@ from tests.spec.test_experiment_files import FILES, ids
 pytestmark = pytest.mark.slow
 
 
+def test_offline_methods_train_after_their_teacher(tmp_path: Path) -> None:
+    (path,) = [path for path in FILES if path.stem == "offline_vs_online"]
+    trials = load_experiment(path, ["smoke=true"]).trials
+    taught = [trial for trial in trials if trial.trained_by]
+    assert [t.method.name for t in taught] == ["kd", "fitnet", "at", "crd", "rco"]
+    (teacher,) = {key for trial in taught for key in trial.trained_by.values()}
+    for trial in trials:
+        if trial in taught or trial.trial_id == teacher:
+            result = run(trial, runs=tmp_path, threads=1)
+            assert all(map(math.isfinite, result.metrics.values())), trial.label
+
+
 @pytest.mark.parametrize("path", FILES, ids=ids)
 def test_a_smoke_trial_trains_to_its_end(path: Path, tmp_path: Path) -> None:
     trials = load_experiment(path, ["smoke=true"]).trials

@@ -11,11 +11,15 @@ from torch import Tensor
 from switokd.methods import SETTINGS
 from switokd.models import MODELS, build_model
 from switokd.spec.experiment import Experiment
+from switokd.spec.identity import walk
 from switokd.spec.trial import TrialSpec
 from switokd.training.build import build_trainer
 from switokd.training.trainer import Trainer
+from switokd.validation import SpecError
 from tests.cohorts import same_bits, weights_of
 from tests.compatibility.tiny_networks import TINY_NETWORKS
+from tests.conftest import UserModule
+from tuning.preflight import check_outside
 
 CPU = torch.device("cpu")
 OFFLINE = sorted(name for name in SETTINGS if SETTINGS[name].trained_teacher)
@@ -209,3 +213,74 @@ def test_what_a_switch_would_have_done_is_told_of_methods_without_one() -> None:
     assert (
         switched.timeline.would_be_expert(link) == switched.timeline.switch(link)["expert"]
     ).all()
+
+
+NETWORK = """
+from torch import nn
+
+def net(num_classes):
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3, stride=2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, num_classes),
+    )
+"""
+
+
+def brought(module: str, method: str, **student: Any) -> TrialSpec:
+    whole = {"epochs": 1, "batch_size": 128, "image_size": 8, "train_images": 256}
+    return Experiment.model_validate(
+        {
+            "name": "offline",
+            "dataset": "digits",
+            "cohorts": [
+                {"teachers": ["tiny_wide"], "students": [{"model": f"{module}:net"} | student]}
+            ],
+            "methods": [method],
+            "recipe": whole,
+        }
+    ).trials[-1]
+
+
+@pytest.mark.parametrize("method", ["fitnet", "at", "crd"])
+def test_a_network_from_elsewhere_gives_the_maps_that_its_file_names(
+    method: str, user_module: UserModule
+) -> None:
+    spec = brought(user_module(NETWORK), method, stages=["0", "2"])
+    check_outside([spec])
+    trained = build_trainer(spec, CPU, {"T1": {1: taught_weights()}})
+    train(trained)
+    shapes = {
+        "fitnet": {"stage1": (6, 8, 8)},
+        "at": {"stage1": (6, 8, 8), "stage2": (8, 3, 3)},
+        # the last map before the pool, found without being named
+        "crd": {"last": (8, 3, 3)},
+    }
+    recorder = trained._cohort.maps
+    assert recorder is not None
+    found = recorder.shapes(trained.networks, 8)["S1"]
+    assert {stage: tuple(shape) for stage, shape in found.items()} == shapes[method]
+
+
+def test_stages_are_part_of_a_trial_only_where_they_are_named(user_module: UserModule) -> None:
+    module = user_module(NETWORK)
+    one, other = brought(module, "at", stages=["0", "2"]), brought(module, "at", stages=["1", "2"])
+    assert one.trial_id != other.trial_id
+    assert "stages" not in walk(brought(module, "kd"))["networks"]["S1"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "told"),
+    [
+        ([], "S1 has no stages: the names of its modules .* belong under 'stages'"),
+        (["0", "7"], "has no layer '7'.*\\(stages\\)"),
+    ],
+)
+def test_maps_that_are_not_there_are_told_before_anything_trains(
+    stages: list[str], told: str, user_module: UserModule
+) -> None:
+    with pytest.raises(SpecError, match=told):
+        check_outside([brought(user_module(NETWORK), "at", stages=stages)])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from switokd.spec.trial import TrialSpec
 from tests.processes import await_
@@ -143,3 +144,25 @@ def test_one_trial_alone_needs_its_teacher_first(tmp_path: Path) -> None:
         assert status == 0, output
     assert_taught_by(workplace, student, teacher)
     assert set(workplace.trial_runs("staged")) == {trial.trial_id for trial in trials}
+    # another file takes the same teacher by its run, and trains none
+    by_run = {"kd": {"teacher": f"run:{teacher.trial_id[:8]}/S1/last"}}
+    workplace.file.write_text(yaml.safe_dump(staged(by_run, name="again", recipe={"epochs": 1})))
+    status, output = workplace.run("train", workplace.file.name)
+    assert status == 0, output
+    (run,) = workplace.trial_runs("again").values()
+    assert run.data.params["T1.frozen"] == "true"
+    taught = weights(workplace.folder / "runs/again/trials" / run.data.tags["switokd.trial_id"])
+    trained = weights(workplace.trial_folder(teacher))["S1-last.pt"]
+    assert all(torch.equal(taught["T1-last.pt"][key], trained[key]) for key in trained)
+    # what it cannot have is said where it stands
+    for reference, told in (
+        ("run:ffff", "has no run 'ffff'"),
+        (f"run:{teacher.trial_id}/T1", "has no last weights of 'T1'"),
+        (f"run:{teacher.trial_id}/S1/last/more", "must be run:RUN[/NETWORK][/best|/last]"),
+    ):
+        by_run["kd"]["teacher"] = reference
+        workplace.file.write_text(yaml.safe_dump(staged(by_run)))
+        status, output = workplace.run("train", workplace.file.name)
+        assert status == 2
+        assert "methods.0.kd.teacher: " in output
+        assert told in output
