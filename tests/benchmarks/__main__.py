@@ -13,6 +13,7 @@ BENCHMARKS = (
     "data_sharing",
     "trainer",
     "precision",
+    "offline",
     "shared_gpu",
     "sweep",
     "dashboards",
