@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from switokd.methods.base import Surroundings
 from switokd.spec.experiment import Experiment
 from switokd.training.build import build_trainer, choose_device
 from switokd.training.trainer import Trainer
@@ -25,6 +26,7 @@ from switokd.training.trainer import Trainer
 LEARNING = "dml"
 METHODS = (LEARNING, "kd", "fitnet", "at", "crd")
 WARM_UP_STEPS = 3
+CIFAR_IMAGES = 50_000
 
 
 def built(options: argparse.Namespace, method: str, augmentation: str) -> Trainer:
@@ -55,9 +57,18 @@ class Contender:
         device, batch = self.trainer.device, options.batch_size
         generator = torch.Generator().manual_seed(0)
         self.images = torch.randn(batch, 3, 32, 32, generator=generator).to(device)
-        size = self.trainer.data.train_size
-        self.targets = (torch.arange(batch) % self.trainer.data.num_classes).to(device)
+        size, classes = self.trainer.data.train_size, self.trainer.data.num_classes
+        self.targets = (torch.arange(batch) % classes).to(device)
         self.indices = (torch.arange(batch) % size).to(device)
+        if method == "crd":
+            # its memories are as large as the data set
+            recorder = self.trainer._cohort.maps
+            assert recorder is not None
+            shapes = recorder.shapes(self.trainer.networks, 32)
+            labels = (torch.arange(CIFAR_IMAGES) % classes).to(device)
+            around = Surroundings(shapes, classes, CIFAR_IMAGES, device, labels)
+            for module in self.trainer.method.attach(around).values():
+                module.to(device)
         if self.trainer.frozen_outputs is not None:
             # zeros are looked up as fast
             self.trainer.frozen_outputs.ready = True
