@@ -117,9 +117,7 @@ def close_abandoned(
     timeout = 0.0 if failures is None else WORKER_EXIT_SECONDS
 
     def close() -> None:
-        for trial_id, run in store.trial_runs().items():
-            if run.info.status != "RUNNING":
-                continue
+        for trial_id, run in store.running().items():
             if not in_training(trial_folder(runs, experiment, trial_id), timeout):
                 reason = (failures or {}).get(trial_id)
                 status = "FAILED" if reason else "KILLED"

@@ -44,14 +44,13 @@ def walk(value: Any, *, complete: bool = False) -> Any:
     describes trials uses it. `complete` keeps the fields that have their introductory value.
     """
     if isinstance(value, BaseModel):
-        counted = {}
-        for name, field in type(value).model_fields.items():
-            content = getattr(value, name)
-            later = mark(field, AddedLater)
-            if mark(field, NotIdentity) or (later and later.default == content and not complete):
-                continue
-            counted[name] = walk(content, complete=complete)
-        return counted
+        later = later_fields(type(value))
+        counted = ((name, getattr(value, name)) for name in counted_fields(type(value)))
+        return {
+            name: walk(content, complete=complete)
+            for name, content in counted
+            if complete or name not in later or later[name] != content
+        }
     if isinstance(value, dict):
         return {key: walk(content, complete=complete) for key, content in value.items()}
     if isinstance(value, list | tuple):
@@ -62,6 +61,12 @@ def walk(value: Any, *, complete: bool = False) -> Any:
 def mark(field: FieldInfo, kind: type[Mark]) -> Mark | None:
     """The field's mark of a kind, if it has one."""
     return next((found for found in field.metadata if isinstance(found, kind)), None)
+
+
+@cache
+def counted_fields(model: type[BaseModel]) -> tuple[str, ...]:
+    """The fields of a model that may count."""
+    return tuple(n for n, field in model.model_fields.items() if not mark(field, NotIdentity))
 
 
 @cache

@@ -26,6 +26,7 @@ from switokd.tracking.address import (
 from switokd.tracking.client import open_client
 from switokd.tracking.retry import tracking_errors
 from switokd.tracking.sqlite_file import open_read_only
+from switokd.tracking.sqlite_runs import sqlite_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,8 +65,15 @@ class TrackedExperiment:
 
     def trial_runs(self) -> dict[str, Run]:
         """The trials' runs by trial id, newest first; the newest where a trial has several."""
+        return self._by_trial("")
+
+    def running(self) -> dict[str, Run]:
+        """The trials' runs that are RUNNING, by trial id; the newest where a trial has several."""
+        return self._by_trial("attributes.status = 'RUNNING'")
+
+    def _by_trial(self, condition: str) -> dict[str, Run]:
         runs: dict[str, Run] = {}
-        for run in TrackingStore(self.uri).runs([self.experiment_id], order=NEWEST_FIRST):
+        for run in TrackingStore(self.uri).runs([self.experiment_id], condition, NEWEST_FIRST):
             trial_id = run.data.tags.get(names.TRIAL_ID)
             if trial_id is not None:
                 runs.setdefault(trial_id, run)
@@ -138,6 +146,10 @@ class TrackingStore:
         """The experiments' runs that meet MLflow's filter `condition`, the sweep's among them."""
         if not experiment_ids:
             return iter(())
+        path = sqlite_path(self.uri)
+        if path is not None and not condition:
+            with tracking_errors(self.uri):
+                return iter(list(sqlite_runs(path, experiment_ids, order == NEWEST_FIRST)))
         return self._paged(
             lambda token: self._client.search_runs(
                 list(experiment_ids),

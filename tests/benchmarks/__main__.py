@@ -16,6 +16,7 @@ BENCHMARKS = (
     "offline",
     "shared_gpu",
     "sweep",
+    "store",
     "dashboards",
 )
 DASHBOARDS = Path(__file__).parents[1] / "dashboards" / "bench_speed.py"

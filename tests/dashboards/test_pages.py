@@ -19,7 +19,7 @@ from switokd.tracking.store import TrackedExperiment
 pytestmark = pytest.mark.slow
 
 Record = dict[str, Any]
-PAGES = ["pairs", "timelines", "sensitivity", "why", "live"]
+PAGES = ["pairs", "timelines", "sensitivity", "cost", "why", "live"]
 
 
 @pytest.fixture

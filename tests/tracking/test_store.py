@@ -17,7 +17,13 @@ from switokd.spec.trial import TrialSpec
 from switokd.tracking import retry, store
 from switokd.tracking.address import StoreError
 from switokd.tracking.retry import SilentStoreError, TrackingError, retry_until
-from switokd.tracking.store import MissingArtifactError, TrackedExperiment, TrackingStore
+from switokd.tracking.store import (
+    NEWEST_FIRST,
+    OLDEST_FIRST,
+    MissingArtifactError,
+    TrackedExperiment,
+    TrackingStore,
+)
 from switokd.tracking.tracker import TrialTracker, open_experiment, open_sweep
 from tests.shared_folder import put_empty_store
 
@@ -172,7 +178,7 @@ def test_what_may_pass_is_tried_again_and_named_once(
     monkeypatch.setattr(retry, "LONGEST_PAUSE_SECONDS", 4.0)
     monkeypatch.setattr(MlflowClient, "search_runs", silent)
     with pytest.raises(SilentStoreError, match="refused") as error:
-        retry_until(16.0, tracked.trial_runs, tracked.uri)
+        retry_until(16.0, tracked.running, tracked.uri)
     assert calls == [0, 1, 3, 7, 11, 15]
     assert str(error.value).count(tracked.uri) == 1
     tracker = TrialTracker(tracked, trial())
@@ -181,3 +187,45 @@ def test_what_may_pass_is_tried_again_and_named_once(
         tracker.finish([], 1)
     tracker.outbox.close()
     assert str(error.value).count(tracked.uri) == 1
+
+
+def test_runs_of_a_file_are_what_the_client_gives(tmp_path: Path) -> None:
+    uri = put_empty_store(tmp_path / "mlflow.db")
+    mine = open_experiment("mine", uri, tmp_path)
+    other = open_experiment("other", uri, tmp_path)
+    client = MlflowClient(uri)
+    for number, (tracked, status) in enumerate(
+        [(mine, "FINISHED"), (other, "FAILED"), (mine, "RUNNING"), (mine, "KILLED")]
+    ):
+        # two began at the same time
+        run_id = leave_run(client, tracked, f"trial{number}", start=100 - number // 2)
+        client.log_param(run_id, "recipe.epochs", str(number))
+        for step in (1, 2):
+            client.log_metric(run_id, "top1", 10.0 * step + number, 1000 + step, step)
+        client.log_metric(run_id, "odd", math.nan if number else math.inf, 7, 3)
+        client.set_terminated(run_id, status) if status != "RUNNING" else None
+    client.delete_run(leave_run(client, mine, "deleted", start=1))
+    store_reader = TrackingStore(uri)
+    for ids in ([mine.experiment_id], [other.experiment_id, mine.experiment_id]):
+        for order in (OLDEST_FIRST, NEWEST_FIRST):
+            expected = client.search_runs(ids, order_by=[f"attributes.{order}"])
+            found = list(store_reader.runs(ids, order=order))
+            assert [run.info.run_id for run in found] == [run.info.run_id for run in expected]
+            for one, two in zip(found, expected, strict=True):
+                for name in one.info._fields:
+                    assert getattr(one.info, name) == getattr(two.info, name)
+                assert (one.data.params, one.data.tags) == (two.data.params, two.data.tags)
+                assert {k: repr(v) for k, v in one.data.metrics.items()} == {
+                    k: repr(v) for k, v in two.data.metrics.items()
+                }
+    assert list(store_reader.runs([])) == []
+
+
+def test_running_trials_alone_are_asked_for(tracked: TrackedExperiment) -> None:
+    client = MlflowClient(tracked.uri)
+    ended = leave_run(client, tracked, "ended", 1)
+    client.set_terminated(ended, "FINISHED")
+    going_on = leave_run(client, tracked, "going on", 2)
+    assert tracked.running()["going on"].info.run_id == going_on
+    assert "ended" not in tracked.running()
+    assert "ended" in tracked.trial_runs()
