@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +29,8 @@ from switokd.validation import SpecError
 
 if TYPE_CHECKING:
     from switokd.session.trial_session import TrialSession
+    from switokd.tracking.holder import Holder
+    from switokd.tracking.store import TrackedExperiment
     from tuning.plan import Plan
 
 
@@ -120,7 +124,6 @@ def train(
 
     writable(RUNS)
     tracked = tracking.open_experiment(spec.name, runs=RUNS)
-    Holder(spec.name, RUNS / spec.name).look(tracked)
     console.print(f"{chosen.trial_id} {chosen.label}", highlight=False)
     plan = make_plan(spec, tracked)
     run_id = plan.run_ids.get(chosen.trial_id)
@@ -134,10 +137,16 @@ def train(
     result = None
     # a trial is the child of its experiment's sweep, whoever trains it
     tracked = tracking.open_sweep(tracked, spec.name, reopen=False)
+    holder = Holder(spec.name, RUNS / spec.name, chosen.trial_id)
     tracker = TrialTracker(tracked, chosen, plan.points.get(chosen.trial_id))
     continues = plan.continues.get(chosen.trial_id, [])
     try:
-        with open_session(chosen, runs=RUNS, tracker=tracker, continues=continues) as session:
+        with (
+            _held(holder, tracked),
+            open_session(chosen, runs=RUNS, tracker=tracker, continues=continues) as session,
+        ):
+            # to open it has taken its time: who claimed at the same moment is seen by now
+            holder.confirm()
             _stop_orderly_on_interrupt(session)
             for report in session.epochs():
                 values = "  ".join(
@@ -158,6 +167,14 @@ def train(
         raise typer.Exit(INTERRUPTED)
     _print_summary(result.metrics)
     console.print(f"run {result.run_id}, files in {result.folder}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _held(holder: Holder, tracked: TrackedExperiment) -> Iterator[None]:
+    """Hold a trial while it is trained. Raises HeldError."""
+    with holder:
+        holder.claim(tracked)
+        yield
 
 
 def _check_taught(trial: TrialSpec, plan: Plan, file: Path) -> None:

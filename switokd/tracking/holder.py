@@ -1,8 +1,8 @@
 """Who is at work on an experiment, told through the store: for folders that share no disk.
 
-A sweep's run carries its holder: host, process, folder, and a beat that a living one renews, with
-how far the sweep is. Locks on files tell processes of one folder apart; this tells folders and
-machines apart.
+A sweep's run carries its holders: host, process, folder, and a beat that a living one renews. One
+is the sweep's, with how far that is; a trial that somebody trains alone has one of its own. Locks
+on files tell processes of one folder apart; this tells folders and machines apart.
 """
 
 from __future__ import annotations
@@ -38,10 +38,13 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Holder:
-    """This process as the one that sweeps an experiment; lets go at the end of its block."""
+    """This process as the one that sweeps an experiment, or that trains one `trial` of it, by its
+    id; lets go at the end of its block.
+    """
 
-    def __init__(self, experiment: str, folder: Path) -> None:
+    def __init__(self, experiment: str, folder: Path, trial: str | None = None) -> None:
         self._experiment = experiment
+        self._tag = names.HOLDER if trial is None else f"{names.HOLDER}.{trial}"
         self._me = {
             "host": socket.gethostname(),
             "boot": BOOT_ID.read_text().strip() if BOOT_ID.exists() else "",
@@ -58,28 +61,21 @@ class Holder:
     def claim(self, tracked: TrackedExperiment) -> None:
         """Become the holder where there is a sweep's run; HeldError where another one lives.
 
+        A sweep and who trains a trial alone may share a folder: there the trial's lock tells.
+
         Two that claim at the same moment are told apart by `confirm`, a while later.
         """
         run = tracked.sweep_run(self._experiment)
         if run is None:
             return
-        other = self._other(run)
-        if other is not None and self._lives(tracked, other):
-            raise self._refused(other)
+        for tag, other in self._others(run).items():
+            if self._excludes(tag, other) and self._lives(tracked, tag, other):
+                raise self._refused(tag, other)
         self._held = tracked
         with tracking_errors(tracked.uri):
             self._beat(tracked.uri, run.info.run_id)
         if not self._thread.is_alive():
             self._thread.start()
-
-    def look(self, tracked: TrackedExperiment) -> None:
-        """Raise HeldError where a sweep of another folder lives; in this one file locks tell."""
-        run = tracked.sweep_run(self._experiment)
-        other = None if run is None else self._other(run)
-        if other is None or other["folder"] == self._me["folder"]:
-            return
-        if self._lives(tracked, other):
-            raise self._refused(other)
 
     def tell(self, standing: Callable[[], Mapping[str, float]]) -> None:
         """From now on say with each beat how far the sweep is."""
@@ -88,25 +84,45 @@ class Holder:
     def confirm(self) -> Run | None:
         """The sweep's run; raises HeldError where another has become its holder since."""
         run = self._held.sweep_run(self._experiment) if self._held else None
-        other = None if run is None else self._other(run)
+        other = None if run is None else self._others(run).get(self._tag)
         if other is not None:
             self.displaced = True
-            raise self._refused(other)
+            raise self._refused(self._tag, other)
         return run
 
-    def _refused(self, other: dict[str, Any]) -> HeldError:
+    def _refused(self, tag: str, other: dict[str, Any]) -> HeldError:
+        trial = tag.removeprefix(names.HOLDER).removeprefix(".")
+        what = f"a sweep of {self._experiment!r} is at work"
+        if trial:
+            what = f"trial {trial} of {self._experiment!r} is trained"
         return HeldError(
-            f"a sweep of {self._experiment!r} is at work already: process {other['pid']} on host "
-            f"{other['host']}, in {other['folder']} (it shares this tracking store)"
+            f"{what} already: process {other['pid']} on host {other['host']}, in "
+            f"{other['folder']} (it shares this tracking store)"
         )
 
-    def _other(self, run: Run) -> dict[str, Any] | None:
-        """The run's holder, where it is not this process."""
-        found: dict[str, Any] | None = json.loads(run.data.tags.get(names.HOLDER, "null"))
+    def _others(self, run: Run) -> dict[str, dict[str, Any]]:
+        """The holders that the run tells of and that are not this process, by their tags."""
         own = ("host", "boot", "pid", "born")
-        return None if found is None or all(found[k] == self._me[k] for k in own) else found
+        found = {
+            tag: json.loads(value)
+            for tag, value in run.data.tags.items()
+            if tag.startswith(names.HOLDER)
+        }
+        return {
+            tag: other
+            for tag, other in found.items()
+            if not all(other[key] == self._me[key] for key in own)
+        }
 
-    def _lives(self, tracked: TrackedExperiment, other: dict[str, Any]) -> bool:
+    def _excludes(self, tag: str, other: dict[str, Any]) -> bool:
+        """Whether the holder of a tag, if it lives, keeps this process from its work."""
+        if tag == self._tag:
+            return True
+        # two trials are no matter of each other's
+        with_a_sweep = names.HOLDER in (tag, self._tag)
+        return with_a_sweep and other["folder"] != self._me["folder"]
+
+    def _lives(self, tracked: TrackedExperiment, tag: str, other: dict[str, Any]) -> bool:
         """By the process where it is of this machine, else by its beat: clocks may differ."""
         if all(other[key] == self._me[key] for key in ("host", "boot")):
             return process_birth(other["pid"]) == other["born"]
@@ -114,15 +130,15 @@ class Holder:
         while time.monotonic() < seen_until:
             time.sleep(1.0)
             run = tracked.sweep_run(self._experiment)
-            now = None if run is None else self._other(run)
+            now = None if run is None else self._others(run).get(tag)
             if now is None or now["beat"] != other["beat"]:
                 return now is not None
         return False
 
     def _beat(self, uri: str, run_id: str) -> None:
-        tag = json.dumps(self._me | {"beat": time.time()})
+        beat = json.dumps(self._me | {"beat": time.time()})
         client = open_client(uri)
-        client.set_tag(run_id, names.HOLDER, tag)
+        client.set_tag(run_id, self._tag, beat)
         if self._standing is not None:
             client.set_tag(run_id, names.STANDING, json.dumps(self._standing()))
 
@@ -156,9 +172,10 @@ class Holder:
             return
         with contextlib.suppress(TrackingError), tracking_errors(self._held.uri):
             run = self._held.sweep_run(self._experiment)
-            if run is not None and names.HOLDER in run.data.tags and self._other(run) is None:
+            if run is not None and self._tag not in self._others(run):
                 client = open_client(self._held.uri)
-                for tag in (names.HOLDER, names.STANDING):
+                own = [self._tag, *([names.STANDING] if self._tag == names.HOLDER else [])]
+                for tag in own:
                     if tag in run.data.tags:
                         client.delete_tag(run.info.run_id, tag)
 

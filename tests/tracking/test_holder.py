@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -29,7 +30,7 @@ import sys, time
 from pathlib import Path
 from switokd.tracking.holder import Holder
 from switokd.tracking.store import TrackedExperiment
-with Holder("shared", Path("/elsewhere/shared")) as holder:
+with Holder("shared", Path(sys.argv[3]), sys.argv[4] or None) as holder:
     holder.claim(TrackedExperiment(sys.argv[1], sys.argv[2]))
     print("held", flush=True)
     sys.stdin.read(1)
@@ -43,9 +44,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TrackedExperiment:
     return tracking.open_sweep(tracked, "shared")
 
 
-def holder_elsewhere(store: TrackedExperiment) -> subprocess.Popen[str]:
+def holder_elsewhere(
+    store: TrackedExperiment, trial: str = "", folder: Path = Path("/elsewhere/shared")
+) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, store.uri, store.experiment_id],
+        [sys.executable, "-c", HOLD, store.uri, store.experiment_id, str(folder), trial],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -62,16 +65,42 @@ def tag_of(store: TrackedExperiment) -> str | None:
     return tag
 
 
-def test_who_trains_one_trial_looks_but_does_not_hold(
+def test_a_trial_is_trained_by_one_wherever_it_is(store: TrackedExperiment, tmp_path: Path) -> None:
+    told = f"trial abc of 'shared' is trained already: .*, in {re.escape(str(tmp_path))}"
+    first = holder_elsewhere(store, "abc", tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    with pytest.raises(HeldError, match=told), Holder("shared", elsewhere, "abc") as second:
+        second.claim(store)
+    # another trial of the experiment is no matter of its
+    with Holder("shared", elsewhere, "abd") as other:
+        other.claim(store)
+    # a sweep elsewhere would train it too; one of its own folder finds it locked
+    with pytest.raises(HeldError, match=told), Holder("shared", elsewhere) as sweep:
+        sweep.claim(store)
+    with Holder("shared", tmp_path) as sweep:
+        sweep.claim(store)
+    first.kill()
+    first.wait()
+    with Holder("shared", elsewhere, "abc") as second:
+        second.claim(store)
+    left = store.sweep_run("shared")
+    assert left is not None
+    assert not [tag for tag in left.data.tags if tag.startswith(names.HOLDER)]
+
+
+def test_who_trains_one_trial_makes_way_for_a_sweep_elsewhere(
     store: TrackedExperiment, tmp_path: Path
 ) -> None:
     sweep = holder_elsewhere(store)
-    with pytest.raises(HeldError, match="/elsewhere/shared"):
-        Holder("shared", tmp_path).look(store)
+    told = "a sweep of 'shared' is at work already"
+    with pytest.raises(HeldError, match=told), Holder("shared", tmp_path, "abc") as alone:
+        alone.claim(store)
     # in its own folder the trial's lock tells
-    Holder("shared", Path("/elsewhere/shared")).look(store)
+    with Holder("shared", Path("/elsewhere/shared"), "abc") as alone:
+        alone.claim(store)
     sweep.communicate("x")
-    Holder("shared", tmp_path).look(store)
+    with Holder("shared", tmp_path, "abc") as alone:
+        alone.claim(store)
     assert tag_of(store) is None
 
 

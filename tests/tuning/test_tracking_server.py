@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from switokd.training.timeline import window_size
 from tests.processes import await_
@@ -76,6 +78,20 @@ def assert_complete(workplace: Workplace, name: str) -> None:
         assert series["gap/T1-S1"] == pytest.approx(gaps, rel=1e-6)
 
 
+def assert_another_folder_is_refused(workplace: Workplace, pid: int, folder: Path) -> None:
+    """Who comes second, to sweep or to train one trial, is told of the first; nothing is begun."""
+    other = Workplace(folder, MLFLOW_TRACKING_URI=workplace.environment["MLFLOW_TRACKING_URI"])
+    content = yaml.safe_load(workplace.file.read_text())
+    (trial, *_) = other.write(content).trials
+    host = socket.gethostname()
+    told = f"process {pid} on host {host}, in {workplace.folder / 'runs' / content['name']}"
+    for command in (["sweep"], ["train", "--trial", trial.trial_id]):
+        status, output = other.run(*command, other.file.name)
+        assert status == 2
+        assert told in output
+    assert len(workplace.trial_runs(content["name"])) == 2
+
+
 def test_an_outage_delays_points_and_stops_no_training(
     tmp_path_factory: pytest.TempPathFactory, server: Server, shared_ray: dict[str, str]
 ) -> None:
@@ -93,6 +109,7 @@ def test_an_outage_delays_points_and_stops_no_training(
     for trial in trials:
         await_(lambda t=trial: workplace.checkpoints(t), of=sweep)
         workers.append(workplace.hold_worker(trial))
+    assert_another_folder_is_refused(workplace, sweep.pid, tmp_path_factory.mktemp("other"))
     server.stop()
     before = {path for trial in trials for path in workplace.checkpoints(trial)}
     for worker in workers:
