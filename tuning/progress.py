@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -101,10 +101,10 @@ class SweepProgress:
         """Follow a trial, with its point where it is a search's."""
         self.trials[trial.trial_id] = TrialProgress(trial, point or {})
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether any trial has neither finished nor failed."""
-        return any(progress.state not in ENDED for progress in self.trials.values())
+    def unfinished(self, trial_ids: Sequence[str] | None = None) -> bool:
+        """Whether any trial, or any of those, has neither finished nor failed."""
+        asked = self.trials if trial_ids is None else trial_ids
+        return any(self.trials[key].state not in ENDED for key in asked)
 
     def requeue(self, trials: list[TrialSpec]) -> None:
         """Failed trials are to be run once more."""

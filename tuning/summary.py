@@ -46,7 +46,8 @@ def print_best(experiment: Experiment, plan: Plan, console: Console) -> None:
     best = plan.best(search.mode)
     if best is None:
         return
-    finished = sum(value is not None for value in plan.values.values())
+    # teachers are trained for it, and no points of it
+    finished = sum(plan.values.get(key) is not None for key in plan.candidates)
     candidate = plan.candidates[best]
     values = "  ".join(f"{key}={value}" for key, value in candidate.point.items())
     if search.is_population:

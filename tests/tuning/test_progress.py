@@ -112,7 +112,7 @@ def test_a_log_file_gets_lines_and_no_escape_sequences(clock: Clock) -> None:
         assert "its worker died again and again; at last: killed" in sweep.printed()
         progress.start(third)
     assert progress.failures.keys() == {second}
-    assert progress.unfinished
+    assert progress.unfinished()
     assert "\x1b" not in sweep.printed()
 
 

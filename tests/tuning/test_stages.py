@@ -132,6 +132,26 @@ def test_a_killed_sweep_goes_on_with_its_stages(tmp_path: Path) -> None:
             assert all(torch.equal(state[key], other[name][key]) for key in state), name
 
 
+def test_a_search_trains_teachers_first_and_counts_them_not(
+    tmp_path: Path, shared_ray: dict[str, str]
+) -> None:
+    workplace = Workplace(tmp_path, **shared_ray)
+    search = {"algorithm": "tpe", "trials": 3, "metric": "val_top1/S1"}
+    search["space"] = {"method.alpha": {"low": 0.1, "high": 1.0}}
+    recipe = {"epochs": 1, "holdout": 0.2, "train_images": 200}
+    workplace.write(staged("kd", recipe=recipe, search=search))
+    status, output = workplace.sweep()
+    assert status == 0, output
+    assert "4 trials, 0 finished before, 4 to train" in output
+    assert "best of 3: val_top1/S1" in output
+    runs = sorted(workplace.trial_runs("staged").values(), key=lambda run: run.info.start_time)
+    assert [run.data.tags["switokd.method"] for run in runs] == ["vanilla", "kd", "kd", "kd"]
+    assert runs[0].info.end_time <= runs[1].info.start_time
+    status, output = workplace.sweep()
+    assert status == 0, output
+    assert "4 trials, 4 finished before, 0 to train" in output
+
+
 def test_one_trial_alone_needs_its_teacher_first(tmp_path: Path) -> None:
     workplace = Workplace(tmp_path)
     trials = workplace.write(staged("kd", recipe={"epochs": 1})).trials
@@ -139,9 +159,14 @@ def test_one_trial_alone_needs_its_teacher_first(tmp_path: Path) -> None:
     status, output = workplace.run("train", workplace.file.name, "--trial", student.trial_id)
     assert status == 2
     assert f"switokd train {workplace.file.name} --trial {teacher.trial_id}" in output
-    for trial in trials:
-        status, output = workplace.run("train", workplace.file.name, "--trial", trial.trial_id)
-        assert status == 0, output
+    status, output = workplace.run("train", workplace.file.name, "--trial", teacher.trial_id)
+    assert status == 0, output
+    # another machine, or a pruned folder, has the teacher's weights from its run
+    kept = workplace.trial_folder(teacher) / "weights"
+    aside = kept.rename(tmp_path / "aside")
+    status, output = workplace.run("train", workplace.file.name, "--trial", student.trial_id)
+    assert status == 0, output
+    aside.rename(kept)
     assert_taught_by(workplace, student, teacher)
     assert set(workplace.trial_runs("staged")) == {trial.trial_id for trial in trials}
     # another file takes the same teacher by its run, and trains none

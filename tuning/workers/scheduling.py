@@ -101,7 +101,8 @@ def run_trials(
     finally:
         # Tune's own records: we find everything by the trials' ids
         shutil.rmtree(folder, ignore_errors=True)
-    if progress.unfinished or not (searcher is None or searcher.exhausted):
+    of = None if job.searcher is not None else [trial.trial_id for trial in trials]
+    if progress.unfinished(of) or not (searcher is None or searcher.exhausted):
         # Tune keeps the first interrupt to itself: it stops the trials and returns
         raise KeyboardInterrupt
 
