@@ -9,7 +9,7 @@ JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep ui dashboard test test-fast test-gpu lint bench clean
+.PHONY: help setup sweep ui dashboard test test-fast test-gpu lint bench chaos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ lint: setup ## style, format, types, and who imports whom
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+chaos: setup ## kill a sweep's processes at random, tear its files, and compare it with peace
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: setup ## measure speed, ours against plain alternatives, side by side
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
