@@ -60,7 +60,8 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
     content = small_experiment(
         name="lost",
         methods=["switokd"],
-        recipe={"epochs": 8},
+        # longer than it takes to see that Ray has died
+        recipe={"epochs": 32},
         resources={"checkpoint_seconds": 0.2},
     )
     place.write(content)
