@@ -309,6 +309,9 @@ class Trainer:
         """Go on from what `state_dict` gave."""
         self._engine.forget()
         self._frozen_logits.clear()
+        if self._cohort.outputs is not None:
+            # a network that only teaches may be another now
+            self._cohort.outputs.ready = False
         self.epoch = state["epoch"]
         self.step_in_epoch = state["step_in_epoch"]
         self.train_seconds = state["train_seconds"]
