@@ -19,7 +19,7 @@ from switokd import names
 from switokd.spec.tracked_params import fill_params
 from switokd.spec.trial import dataset_name
 from switokd.tracking.address import StoreError, check_answers, default_uri
-from switokd.tracking.store import TrackingStore
+from switokd.tracking.store import MissingArtifactError, TrackingStore
 from switokd.validation import nearest
 
 if TYPE_CHECKING:
@@ -106,8 +106,18 @@ class RunFrames:
         return self._store.artifact(run_id, path)
 
     def timeline(self, run_id: str) -> pd.DataFrame:
-        """Every step of every link. Raises MissingArtifactError where the run has no timeline."""
-        return pd.read_parquet(io.BytesIO(self.artifact(run_id, names.TIMELINE_FILE)))
+        """Every step of every link.
+
+        Raises MissingArtifactError where the run has no timeline, or a damaged one.
+        """
+        content = self.artifact(run_id, names.TIMELINE_FILE)
+        try:
+            return pd.read_parquet(io.BytesIO(content))
+        except (ValueError, OSError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise MissingArtifactError(
+                f"run {run_id}: its {names.TIMELINE_FILE} is damaged ({reason})"
+            ) from None
 
 
 def row_of(run: Run, experiment: str) -> dict[str, object]:

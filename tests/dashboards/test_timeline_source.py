@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from dashboards.store import kept_by_run, timeline_source
 from dashboards.store.kept_by_run import KeptByRun
 from dashboards.store.runs import RunFrames
 from dashboards.store.timeline_source import link_points
+from switokd.tracking.store import MissingArtifactError
 
 
 @pytest.mark.parametrize("is_server", [False, True])
@@ -56,3 +58,24 @@ def test_only_what_is_missing_is_read_and_all_of_it_at_once(
     kept.get(trials.tail(1), ["FINISHED"], ("gap",), read)
     kept.get(trials.head(1), ["FINISHED"], ("gap",), read)
     assert asked[4:] == [["a"]]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_file_is_named_and_the_stores_windows_stand_in(
+    damage: str, writer: Any, record: Callable[..., dict[str, Any]]
+) -> None:
+    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
+    done = writer.write(record(scores=scores), steps=40, points=10)
+    folder = writer.client.get_run(done).info.artifact_uri.removeprefix("file://")
+    file = Path(folder) / "timeline.parquet"
+    content = bytearray(file.read_bytes())
+    if damage == "cut":
+        content = content[: len(content) // 2]
+    else:
+        content[-40:-8] = bytes(32)
+    file.write_bytes(content)
+    store = RunFrames(writer.uri)
+    with pytest.raises(MissingArtifactError, match=rf"run {done}: its timeline.parquet is damaged"):
+        store.timeline(done)
+    points = link_points(store, store.trials(), ["T1-S1"])
+    assert points.groupby("run_id").size().to_dict() == {done: 10}
