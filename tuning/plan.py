@@ -7,7 +7,7 @@ every call.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -88,7 +88,7 @@ def make_plan(experiment: Experiment, store: TrackedExperiment | None) -> Plan:
     runs = store.trial_runs() if store else {}
     search = experiment.search
     candidates = dict(experiment.points) if search.draws else {}
-    trials = {trial.trial_id: trial for trial in experiment.trials}
+    trials = {trial.trial_id: trial for trial in as_begun(experiment.trials, runs)}
     to_choose = 0
     if search.is_guided:
         chosen = tracked_candidates(experiment, runs)
@@ -123,6 +123,22 @@ def make_plan(experiment: Experiment, store: TrackedExperiment | None) -> Plan:
         changed,
         again,
     )
+
+
+def as_begun(trials: Sequence[TrialSpec], runs: Mapping[str, Any]) -> Iterator[TrialSpec]:
+    """The trials, those with the id that they have in the store which were begun before images were
+    identified by their content.
+
+    One that teaches another is known by the other's spec and has a new id.
+    """
+    teaching = {key for trial in trials for key in trial.trained_by.values()}
+    for trial in trials:
+        is_known = trial.trial_id in runs or trial.trial_id in teaching
+        if not is_known and trial.dataset_path is not None and trial.dataset_digest is not None:
+            former = TrialSpec.model_validate(trial.model_dump() | {"dataset_digest": None})
+            yield former if former.trial_id in runs else trial
+        else:
+            yield trial
 
 
 def unkept_snapshots(trial: TrialSpec, tags: Mapping[str, str]) -> str | None:

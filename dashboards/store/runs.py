@@ -10,14 +10,15 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from dashboards.analysis.columns import METRICS, PARAMS, TAGS
 from switokd import names
+from switokd.spec.dataset import dataset_name
 from switokd.spec.tracked_params import fill_params
-from switokd.spec.trial import dataset_name
 from switokd.tracking.address import StoreError, check_answers, default_uri
 from switokd.tracking.store import MissingArtifactError, TrackingStore
 from switokd.validation import nearest
@@ -79,10 +80,9 @@ class RunFrames:
         }
 
     def _frame(self, experiments: dict[str, str], condition: str = "") -> pd.DataFrame:
-        rows = [
-            row_of(run, experiments[run.info.experiment_id])
-            for run in self._store.runs(list(experiments), condition)
-        ]
+        runs = list(self._store.runs(list(experiments), condition))
+        digests = digests_by_path(run.data.params for run in runs)
+        rows = [row_of(run, experiments[run.info.experiment_id], digests) for run in runs]
         return typed(pd.DataFrame.from_records([row for row in rows if row["trial_id"]]))
 
     def histories(self, run_ids: Iterable[str], metrics: Iterable[str]) -> pd.DataFrame:
@@ -120,10 +120,24 @@ class RunFrames:
             ) from None
 
 
-def row_of(run: Run, experiment: str) -> dict[str, object]:
-    """A run as one flat record."""
+def digests_by_path(params: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """What the images of a path are, by runs that say both, where they all say the same."""
+    found: dict[str, set[str]] = {}
+    for each in params:
+        if "dataset_path" in each and "dataset_digest" in each:
+            found.setdefault(each["dataset_path"], set()).add(each["dataset_digest"])
+    return {path: digests.pop() for path, digests in found.items() if len(digests) == 1}
+
+
+def row_of(
+    run: Run, experiment: str, digests: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, object]:
+    """A run as one flat record. `digests`: of the images of a path, for runs that do not say it."""
+    written = run.data.params
+    if "dataset_digest" not in written and written.get("dataset_path") in digests:
+        written = written | {"dataset_digest": digests[written["dataset_path"]]}
     # what an older run lacks is what it did before there was a choice
-    params = fill_params(run.data.params)
+    params = fill_params(written)
     tags, metrics = run.data.tags, run.data.metrics
     row: dict[str, object] = {
         "run_id": run.info.run_id,
@@ -137,7 +151,7 @@ def row_of(run: Run, experiment: str) -> dict[str, object]:
     row |= {name: tags.get(tag) for name, tag in IDENTITY_TAGS.items()}
     row |= {name: params.get(name) for name in ("temperature", "seed")}
     if params.get("dataset"):
-        row["dataset"] = dataset_name(params["dataset"], params["dataset_path"])
+        row["dataset"] = dataset_name(params["dataset"], written.get("dataset_path"))
     if params.get("stand_in") == "true":
         # not the set itself: no published number belongs beside it
         row["dataset"] = f"{row['dataset']} (stand-in)"

@@ -12,7 +12,7 @@ from rich.table import Table
 from switokd import names
 from switokd.cli.arguments import RUNS, Network, RunName, Weights, WhichWeights
 from switokd.cli.terminal import console
-from switokd.data import DATASETS
+from switokd.data import checked_dataset
 from switokd.models import MODELS, checked_model
 from switokd.user_modules import add_to_path
 from switokd.validation import SpecError
@@ -35,7 +35,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a trained network on the test set of its data."""
-    for name, check in ((model, checked_model), (dataset, DATASETS.checked)):
+    for name, check in ((model, checked_model), (dataset, checked_dataset)):
         if name is not None:
             check(name)
     add_to_path(Path.cwd())
@@ -54,7 +54,7 @@ def evaluate(
     table = Table(box=None, header_style="bold")
     rows = [
         {"network": f"{name} {entry.label}".strip(), "data": entry.dataset}
-        | stored_weights.describe(stored_weights.evaluate(entry, choose_device("auto")))
+        | stored_weights.in_words(stored_weights.evaluate(entry, choose_device("auto")))
         for name, entry in stored.items()
     ]
     for heading in rows[0]:

@@ -1,7 +1,8 @@
 """Images in, batches out: one interface for every data set of the paper and for anybody's own.
 
-`DATASETS` names the sets; each is described by one file of this folder. Importing this package
-loads neither torch nor torchvision, so that a spec can be checked against `describe(name)` at once.
+`DATASETS` names the sets; each is described by one file of this folder; `package.module:callable`
+is a user's own. Importing this package loads neither torch nor torchvision, so that a spec can be
+checked against `describe(name)` at once.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from typing import TYPE_CHECKING
 
 from switokd.data.source import (
     AUGMENTATIONS,
+    KNOWN_SET,
+    DataOrigin,
     MemorySource,
     Source,
     StreamSource,
     validate_request,
 )
 from switokd.registry import Registry
+from switokd.user_modules import is_address
 from switokd.validation import DataError
 
 if TYPE_CHECKING:
@@ -31,8 +35,10 @@ __all__ = [
     "DATASETS",
     "Batch",
     "DataError",
+    "DataOrigin",
     "Pipeline",
     "Source",
+    "checked_dataset",
     "data_root",
     "describe",
     "open_pipeline",
@@ -53,11 +59,21 @@ DATASETS = Registry(
 )
 
 
-def describe(name: str) -> Source:
+def checked_dataset(name: str) -> str:
+    """The name, if there is such a set or it is an address. Raises SpecError."""
+    return name if is_address(name) else DATASETS.checked(name)
+
+
+def describe(name: str, origin: DataOrigin = KNOWN_SET) -> Source:
     """What a data set states about itself (classes, image size, augmentation); loads no data.
 
-    Raises SpecError, with the nearest known name, for a name that is not registered.
+    One that a user's callable gives is read for it, once, and kept under the data root. Raises
+    SpecError, with the nearest known name, for a name that is not registered, and DataError.
     """
+    if is_address(name):
+        from switokd.data.sets.own import own_set
+
+        return own_set(name, origin, data_root())
     source: Source = DATASETS.load(name)()
     return source
 
@@ -81,6 +97,7 @@ def open_pipeline(
     root: str | os.PathLike[str] | None = None,
     path: str | os.PathLike[str] | None = None,
     stand_in: bool = False,
+    origin: DataOrigin = KNOWN_SET,
 ) -> Pipeline:
     """Open a data set for training: batches are made on `device`, every draw comes from `seed`.
 
@@ -90,9 +107,10 @@ def open_pipeline(
     `image_size`: pixels; None keeps the set's own. `views`: independently augmented copies of each
     batch (KDCL), made from one read. `path`: a user's own folder or LMDB (image_folder, imagenet).
     `stand_in`: a few random images of the set's shape and classes in its place, to try things out.
-    Raises DataError for what is missing, damaged or not allowed.
+    `origin`: of data from outside. Raises DataError for what is missing, damaged or not allowed,
+    and where the images are not those that the origin identifies.
     """
-    source = describe(name)
+    source = describe(name, origin)
     if stand_in:
         from switokd.data.sets.stand_in import stand_in_for
 
@@ -106,6 +124,8 @@ def open_pipeline(
         views=views,
         path=path,
     )
+    if origin.digest is not None and not stand_in:
+        check_content(source, None if path is None else Path(path), origin.digest)
     from switokd.data.batches.pipeline import PipelineOptions
 
     options = PipelineOptions(
@@ -128,6 +148,22 @@ def open_pipeline(
     from switokd.data.batches.streaming import StreamingPipeline
 
     return StreamingPipeline(source, options)
+
+
+def check_content(source: Source, path: Path | None, digest: str) -> None:
+    """Raise DataError where the images are others than those with the digest."""
+    if isinstance(source, MemorySource):
+        found = source.digest
+    else:
+        from switokd.data.fingerprint import fingerprint
+
+        assert path is not None, "data without a path have no digest"
+        found = fingerprint(path.expanduser().absolute())
+    if found != digest:
+        raise DataError(
+            f"{path or source.name}: other images than when the trial was made (their digest was "
+            f"{digest}, and is {found}): read the experiment again, or put them back"
+        )
 
 
 def __getattr__(name: str) -> object:

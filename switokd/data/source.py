@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,24 @@ if TYPE_CHECKING:
     from switokd.data.images.records import RecordSplits
 
 AUGMENTATIONS = ("default", "none", "crop", "crop_flip")
+
+
+@dataclass(frozen=True)
+class DataOrigin:
+    """What is to be known of data from outside, beside a name and a path, to open them again.
+
+    arguments: of the callable that gives them. module_folder: where its module was found. source:
+    what identified its code then (`user_modules.source_of`). digest: of the images' content; None
+    where any are right.
+    """
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    module_folder: str | None = None
+    source: str | None = None
+    digest: str | None = None
+
+
+KNOWN_SET = DataOrigin()
 
 
 @dataclass(frozen=True)
@@ -62,12 +80,15 @@ class MemorySource(Source):
 
     `load(root)` reads and checks the set; `files(root)` names the files it reads, whose sizes and
     times tell whether a decoded copy is still current (None: reading is cheap, keep no copy).
-    `native_size` is the side in pixels of the images that `load` returns.
+    `native_size` is the side in pixels of the images that `load` returns. `mapped`: they are a
+    shared copy themselves. `digest`: of their content, where that identifies them.
     """
 
     native_size: int
     load: Callable[[Path], ImageArrays]
     files: Callable[[Path], tuple[Path, ...]] | None = None
+    mapped: bool = False
+    digest: str | None = None
 
 
 @dataclass(frozen=True)

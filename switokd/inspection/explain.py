@@ -19,7 +19,6 @@ from captum.attr import LayerAttribution, LayerGradCam
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from switokd.data import describe
 from switokd.inspection.weights import StoredNetwork, load_network, open_test_data
 from switokd.models import target_layer
 
@@ -113,7 +112,7 @@ def explain(stored: Mapping[str, StoredNetwork], images: int, device: torch.devi
             shown.add(labels.tolist(), pictures.cpu(), maps)
         class_names = data.class_names
     chosen = shown.chosen()
-    source = describe(dataset.dataset)
+    source = dataset.data_source
     return Explanation(
         images=_as_seen(torch.stack([image for _, image, _ in chosen]), source.mean, source.std),
         maps={name: np.stack([maps[name] for _, _, maps in chosen]) for name in stored},

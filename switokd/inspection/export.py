@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from switokd.data import describe
 from switokd.data.batches.resized_crop import EVALUATION_MARGIN
 from switokd.data.source import StreamSource
 from switokd.inspection.weights import StoredNetwork, load_network, open_test_data
@@ -27,7 +26,7 @@ def save_model(stored: StoredNetwork, folder: Path) -> dict[str, Any]:
     `mlflow.pyfunc.load_model`, without this package. Raises SpecError and DataError.
     """
     device = torch.device("cpu")
-    source = describe(stored.dataset)
+    source = stored.data_source
     with open_test_data(stored, device) as data:
         network = load_network(stored, data.num_classes).float().eval()
         images, *_ = next(iter(data.evaluation("test")))

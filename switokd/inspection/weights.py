@@ -5,23 +5,32 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from switokd.data import DATASETS, open_pipeline
+from switokd.data import (
+    KNOWN_SET,
+    DataOrigin,
+    Source,
+    check_content,
+    checked_dataset,
+    describe,
+    open_pipeline,
+)
 from switokd.data.batches.pipeline import Pipeline
 from switokd.models import OF_THE_ZOO, build_model, checked_model
 from switokd.models.outside import Origin, outside
 from switokd.models.stored_weights import load_strictly, read_weights_file
 from switokd.training.evaluation import Scores, predict, score
-from switokd.user_modules import add_to_path, source_of
-from switokd.validation import SpecError, known_name
+from switokd.user_modules import add_to_path, is_address, source_of
+from switokd.validation import DataError, SpecError
 
 log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 256
+AnyOrigin = TypeVar("AnyOrigin", Origin, DataOrigin)
 PRECISIONS = ("fp32", "bf16", "fp64")
 
 
@@ -29,7 +38,8 @@ PRECISIONS = ("fp32", "bf16", "fp64")
 class StoredNetwork:
     """Weights and what they belong to; `dataset_path`, `image_size`: None for the set's own.
 
-    name: a short one for tables. origin: how it is built, where it is from outside.
+    name: a short one for tables. origin: how it is built, where it is from outside. data_origin:
+    likewise, of the data.
     """
 
     source: str
@@ -39,6 +49,7 @@ class StoredNetwork:
     name: str | None = None
     origin: Origin = OF_THE_ZOO
     dataset_path: str | None = None
+    data_origin: DataOrigin = KNOWN_SET
     stand_in: bool = False
     image_size: int | None = None
     precision: str = "fp32"
@@ -47,6 +58,11 @@ class StoredNetwork:
     def label(self) -> str:
         """What the network is called in tables."""
         return self.name or self.model
+
+    @property
+    def data_source(self) -> Source:
+        """What the data set states about itself."""
+        return describe(self.dataset, self.data_origin)
 
 
 def read_weights(path: Path, model: str | None = None, dataset: str | None = None) -> StoredNetwork:
@@ -64,7 +80,7 @@ def read_weights(path: Path, model: str | None = None, dataset: str | None = Non
         raise SpecError(f"{path}: does not say its {' and '.join(unsaid)}: give {options}")
     try:
         checked_model(said["model"])
-        known_name("dataset", said["dataset"], DATASETS)
+        checked_dataset(said["dataset"])
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
     # a model named by hand is another than that which the file tells of
@@ -75,6 +91,7 @@ def read_weights(path: Path, model: str | None = None, dataset: str | None = Non
         state_dict=tensors,
         origin=_origin(path, content, said["model"]) if told else OF_THE_ZOO,
         name=content.get("name") if told else None,
+        data_origin=_data_origin(path, content, said["dataset"]),
         **_data_and_precision(path, content),
     )
 
@@ -84,21 +101,38 @@ def _origin(path: Path, content: dict[str, Any], model: str) -> Origin:
     said = content.get("origin")
     if not isinstance(said, dict):
         return OF_THE_ZOO
-    known: dict[str, Any] = {name: said.get(name) for name in Origin.__dataclass_fields__}
-    if not isinstance(known["arguments"], dict):
-        raise SpecError(f"{path}: origin is {said!r}, which no trial has")
-    origin = Origin(**known)
+    origin = Origin(**_fields(path, "origin", said, Origin))
     network = outside(model)
-    if network is None:
+    return origin if network is None else _with_code_of_now(path, model, network.module, origin)
+
+
+def _data_origin(path: Path, content: dict[str, Any], dataset: str) -> DataOrigin:
+    """How to open data from outside again; a warning where their code is another by now."""
+    said = content.get("data_origin")
+    if not isinstance(said, dict):
+        return KNOWN_SET
+    origin = DataOrigin(**_fields(path, "data_origin", said, DataOrigin))
+    if not is_address(dataset):
         return origin
+    return _with_code_of_now(path, dataset, dataset.partition(":")[0], origin)
+
+
+def _fields(path: Path, key: str, said: dict[str, Any], kind: type[AnyOrigin]) -> dict[str, Any]:
+    known = {name: said.get(name) for name in kind.__dataclass_fields__}
+    if not isinstance(known["arguments"], dict):
+        raise SpecError(f"{path}: {key} is {said!r}, which no trial has")
+    return known
+
+
+def _with_code_of_now(path: Path, called: str, module: str, origin: AnyOrigin) -> AnyOrigin:
     if origin.module_folder is not None:
         add_to_path(origin.module_folder)
-    now = source_of(network.module)
+    now = source_of(module)
     if origin.source not in (None, now):
         log.warning(
             "%s: the code of %s has changed since (its source was %s, and is %s)",
             path,
-            model,
+            called,
             origin.source,
             now,
         )
@@ -140,7 +174,17 @@ def evaluate(stored: StoredNetwork, device: torch.device) -> Scores:
 
 
 def open_test_data(stored: StoredNetwork, device: torch.device) -> Pipeline:
-    """The data set that the weights belong to, as it was for their training."""
+    """The data set that the weights belong to, as it was for their training.
+
+    A warning where its images are others by now.
+    """
+    origin = stored.data_origin
+    if origin.digest is not None and not stored.stand_in:
+        path = None if stored.dataset_path is None else Path(stored.dataset_path)
+        try:
+            check_content(stored.data_source, path, origin.digest)
+        except DataError as error:
+            log.warning("%s: %s", stored.source, error)
     return open_pipeline(
         stored.dataset,
         batch_size=EVALUATION_BATCH,
@@ -149,10 +193,11 @@ def open_test_data(stored: StoredNetwork, device: torch.device) -> Pipeline:
         device=device,
         path=stored.dataset_path,
         stand_in=stored.stand_in,
+        origin=replace(origin, digest=None),
     )
 
 
-def describe(scores: Scores) -> dict[str, str]:
+def in_words(scores: Scores) -> dict[str, str]:
     """Scores as a user reads them."""
     return {
         "top-1 %": f"{scores.top1:.2f}",

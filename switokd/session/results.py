@@ -101,6 +101,7 @@ def _about(trial: TrialSpec, trainer: Trainer, name: str) -> dict[str, Any]:
         "num_classes": trainer.data.num_classes,
         "dataset": trial.dataset,
         "dataset_path": trial.dataset_path,
+        "data_origin": asdict(trial.data_origin),
         "stand_in": trial.stand_in,
         "image_size": trial.recipe.image_size,
         "precision": trial.recipe.precision,

@@ -36,6 +36,8 @@ class Cell:
     def at(self, point: SearchPoint) -> TrialSpec:
         """The trial of a point in this cell. Raises FieldError."""
         data = self.file.model_dump(exclude_unset=True, exclude={"search", "smoke"})
+        # known to be sound, and what identifies it found once
+        data["dataset"] = self.file.dataset
         data["recipe"], method = dict(data["recipe"][0]), self.file.methods[0]
         data["methods"] = [{method.name: dict(method.settings) | method.taught_by}]
         for key, value in point.items():

@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from switokd.data import DATASETS, describe
-from switokd.data.source import StreamSource
+from switokd.data import DATASETS, checked_dataset, describe
+from switokd.data.source import Source, StreamSource
 from switokd.methods.settings import checked_method, resolve_settings, settings_class
 from switokd.models import checked_model
+from switokd.spec.dataset import DatasetOfTrial, identified_data
 from switokd.spec.network import NetworkChoice, at, identified, identified_weights
 from switokd.spec.recipe import ABSENT_SETTINGS, NetworkSpec, Optimization, Recipe
 from switokd.spec.trial import MethodSpec
+from switokd.user_modules import is_address
 from switokd.validation import (
     FieldError,
     Frozen,
@@ -95,23 +97,27 @@ class Cohort(Frozen):
 
 
 class DatasetEntry(Frozen):
-    """A data set by name; `path` for the sets that a user brings."""
+    """A data set by name; `path` for the sets that a user brings, `arguments` of a callable."""
 
-    name: Annotated[Text, AfterValidator(DATASETS.checked)]
+    name: Annotated[Text, AfterValidator(checked_dataset)]
     path: Text | None = None
+    arguments: dict[Text, JsonValue] = Field(default={})
 
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, data: Any) -> Any:
-        return _with_name("name", DATASETS.kind, DATASETS.checked, data)
+        return _with_name("name", DATASETS.kind, checked_dataset, data)
 
     @model_validator(mode="after")
-    def _path_where_there_is_one_to_give(self) -> DatasetEntry:
-        source = describe(self.name)
+    def _has_what_it_takes(self) -> DatasetEntry:
+        own = is_address(self.name)
+        if self.arguments and not own:
+            raise FieldError((("arguments",), f"{self.name} takes none"))
+        with at("name"):
+            source = self.source
         if self.path is not None and not isinstance(source, StreamSource):
-            raise FieldError(
-                (("path",), f"{self.name} has none: it is read from the folder $SWITOKD_DATA")
-            )
+            told = "the callable reads it" if own else "it is read from the folder $SWITOKD_DATA"
+            raise FieldError((("path",), f"{self.name} has none: {told}"))
         if self.path is None and source.nominal_classes is None:
             raise FieldError(
                 (
@@ -120,6 +126,18 @@ class DatasetEntry(Frozen):
                 )
             )
         return self
+
+    @cached_property
+    def identified(self) -> dict[str, Any]:
+        """What a trial has of the data: the fields of `DatasetOfTrial`."""
+        return identified_data(self.name, self.path, self.arguments)
+
+    @property
+    def source(self) -> Source:
+        """What the set states about itself. Raises SpecError and DataError for a user's own."""
+        if not is_address(self.name):
+            return describe(self.name)
+        return describe(self.name, DatasetOfTrial(**self.identified).data_origin)
 
 
 def expand_axes(mapping: dict[str, Any]) -> list[dict[str, Any]]:

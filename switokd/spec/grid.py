@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 
-from switokd.data import describe
 from switokd.spec.entries import Cohort, FileRecipe
 from switokd.spec.experiment_file import ExperimentFile
 from switokd.spec.network import identified_weights
@@ -50,19 +49,21 @@ def _resolve(
     networks = cohort.resolve(recipe)
     shared = {name: getattr(recipe, name) for name in Recipe.model_fields}
     # what the data set would choose is written out: stated or not, it is the same trial
-    source = describe(file.dataset.name)
+    source = file.dataset.source
     shared["image_size"] = recipe.image_size or source.size_of(file.dataset.path)
     if recipe.augmentation == "default":
         shared["augmentation"] = source.augmentation
     common = {
         "experiment": file.name,
-        "dataset": file.dataset.name,
-        "dataset_path": file.dataset.path,
+        **file.dataset.identified,
         "stand_in": file.smoke,
         "seed": seed,
         "recipe": Recipe(**shared),
         "resources": file.resources,
     }
+    if file.smoke:
+        # the images themselves are not used, nor need they be there
+        common["dataset_digest"] = None
     for group in _trained_together(networks, method):
         if method.settings.trained_teacher:
             group = group | {"T1": taught(group["T1"], common)}

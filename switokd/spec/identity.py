@@ -1,11 +1,12 @@
 """Content ids: what makes two trials the same trial.
 
-An id is a hash of the resolved spec less what does not change the result. Two markers, put into a
+An id is a hash of the resolved spec less what does not change the result. Three markers, put into a
 field's annotation, say how the field counts:
 
 - ``NotIdentity``: the field never counts (where a trial runs, what its experiment is called).
 - ``AddedLater(default)``: the field came into the schema after ids had been given out. While it has
   the value under which older trials ran, it is left out, so that those keep their ids.
+- ``ReplacedBy(field)``: the field counts only while another, which says the same better, is None.
 """
 
 from __future__ import annotations
@@ -34,7 +35,14 @@ class AddedLater:
     default: Any
 
 
-Mark = TypeVar("Mark", NotIdentity, AddedLater)
+@dataclass(frozen=True)
+class ReplacedBy:
+    """Marks a field that does not count beside `field`, where that has a value."""
+
+    field: str
+
+
+Mark = TypeVar("Mark", NotIdentity, AddedLater, ReplacedBy)
 
 
 def walk(value: Any, *, complete: bool = False) -> Any:
@@ -45,7 +53,13 @@ def walk(value: Any, *, complete: bool = False) -> Any:
     """
     if isinstance(value, BaseModel):
         later = later_fields(type(value))
-        counted = ((name, getattr(value, name)) for name in counted_fields(type(value)))
+        replaced = {
+            name
+            for name, other in replaced_fields(type(value)).items()
+            if getattr(value, other) is not None
+        }
+        names = [name for name in counted_fields(type(value)) if name not in replaced]
+        counted = ((name, getattr(value, name)) for name in names)
         return {
             name: walk(content, complete=complete)
             for name, content in counted
@@ -74,6 +88,13 @@ def later_fields(model: type[BaseModel]) -> dict[str, Any]:
     """The fields of a model that are younger than the first ids, with their introductory value."""
     marks = {name: mark(field, AddedLater) for name, field in model.model_fields.items()}
     return {name: later.default for name, later in marks.items() if later}
+
+
+@cache
+def replaced_fields(model: type[BaseModel]) -> dict[str, str]:
+    """The fields of a model that do not count beside another, with that."""
+    marks = {name: mark(field, ReplacedBy) for name, field in model.model_fields.items()}
+    return {name: found.field for name, found in marks.items() if found}
 
 
 def content_id(value: Any) -> str:

@@ -1,7 +1,8 @@
 """A trial as MLflow's params: texts under dotted keys, written from the one walk, read back whole.
 
 A param that has its introductory value is not written: runs from before and after a field came in
-have the same params. Whoever compares or groups runs fills them first.
+have the same params. Whoever compares or groups runs fills them first. What is replaced by another
+is written for people, and does not count.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from switokd.methods.settings import SETTINGS
-from switokd.spec.identity import later_fields, walk
+from switokd.spec.identity import later_fields, replaced_fields, walk
 from switokd.spec.trial import TrialSpec
 
 MODEL_PARAM = re.compile(r"([TS]\d+)\.model")
@@ -31,6 +32,8 @@ def params_of(trial: TrialSpec) -> dict[str, str]:
         groups["method"] = groups["method"] | {"source": method["source"]}
     params = {"method": method["name"]} | {key: _text(value) for key, value in plain.items()}
     params["temperature"] = f"{trial.temperature:g}"
+    given = {name: getattr(trial, name) for name in replaced_fields(TrialSpec)}
+    params |= {name: _text(value) for name, value in given.items() if value is not None}
     for group, values in groups.items():
         params |= {f"{group}.{key}": _text(value) for key, value in values.items()}
     return params
@@ -49,7 +52,11 @@ def fill_params(params: Params) -> dict[str, str]:
         for prefix, model in groups.items()
         for name, value in later_fields(model).items()
     }
-    return filled | dict(params)
+    filled |= params
+    for name, other in replaced_fields(TrialSpec).items():
+        if filled[other] != "null":
+            filled[name] = "null"
+    return filled
 
 
 def all_but_length(params: Params) -> frozenset[tuple[str, str]]:

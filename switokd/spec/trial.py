@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import itertools
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, SerializeAsAny, Strict, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
-from switokd.data import DATASETS
 from switokd.methods.settings import MethodSettings, resolve_settings
+from switokd.spec.dataset import DatasetOfTrial
 from switokd.spec.identity import AddedLater, NotIdentity, content_id
 from switokd.spec.recipe import NetworkSpec, Recipe
 from switokd.spec.resources import Resources
 from switokd.user_modules import add_to_path, folder_of, is_address, source_of
 from switokd.validation import FieldError, Finite, Frozen, PlainName, Text, Whole
 
-# the reader of anybody's images, whose name says nothing of them
-OWN_IMAGES = "image_folder"
 Temperature = Annotated[Finite, Field(gt=0)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
-
-
-def dataset_name(dataset: str, path: str | None) -> str:
-    """What people call the data: a user's own images are named after their folder or file."""
-    return Path(path).name if path and dataset == OWN_IMAGES else dataset
 
 
 class MethodSpec(Frozen):
@@ -80,16 +73,13 @@ def identified_method(name: str) -> dict[str, str]:
     return {"source": source_of(module), "module_folder": folder_of(module)}
 
 
-class TrialSpec(Frozen):
-    """One trial: a cohort, a method, a temperature, a seed and a recipe, all resolved.
+class TrialSpec(DatasetOfTrial):
+    """One trial: data, a cohort, a method, a temperature, a seed and a recipe, all resolved.
 
     snapshots: the epochs after which its weights are kept, for trials that they teach.
     """
 
     experiment: Annotated[PlainName, NotIdentity()]
-    dataset: Annotated[Text, AfterValidator(DATASETS.checked)]
-    dataset_path: Annotated[Text | None, AddedLater(None)] = None
-    stand_in: Annotated[bool, Strict(), AddedLater(False)] = False
     networks: dict[str, NetworkSpec]
     method: MethodSpec
     temperature: Temperature = 1.0
@@ -164,10 +154,6 @@ class TrialSpec(Frozen):
         if not self.teachers:
             return "single"
         return f"{len(self.teachers)}T{len(self.students)}S"
-
-    @property
-    def dataset_name(self) -> str:
-        return dataset_name(self.dataset, self.dataset_path)
 
     @property
     def pair(self) -> str:

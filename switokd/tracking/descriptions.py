@@ -67,12 +67,15 @@ def dataset_input(trial: TrialSpec) -> DatasetInput:
     recipe = trial.recipe
     facts: dict[str, Any] = {
         "dataset": trial.dataset,
-        "path": trial.dataset_path,
+        # wherever the images lie, where their content is known
+        "path": None if trial.dataset_digest else trial.dataset_path,
         "stand_in": trial.stand_in,
         "image_size": recipe.image_size,
         "holdout": recipe.holdout,
         "train_images": recipe.train_images,
     }
+    later = {"digest": trial.dataset_digest, "arguments": trial.dataset_arguments}
+    facts |= {name: value for name, value in later.items() if value}
     text = json.dumps(facts, sort_keys=True)
     dataset = Dataset(
         name=trial.dataset_name,

@@ -322,7 +322,12 @@ class TrialTracker:
         client.log_inputs(run_id, datasets=[dataset_input(self._trial)])
         client.log_batch(
             run_id,
-            params=[Param(key, value) for key, value in params_of(self._trial).items()],
+            # one that has been written keeps its value: where the images lay, say
+            params=[
+                Param(key, value)
+                for key, value in params_of(self._trial).items()
+                if found is None or key not in found.data.params
+            ],
             tags=[RunTag(key, value) for key, value in tags.items()] if found else [],
         )
         self._run_id = str(run_id)

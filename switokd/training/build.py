@@ -177,6 +177,7 @@ def open_data(trial: TrialSpec, device: torch.device | str = "cpu", views: int =
         device=device,
         path=trial.dataset_path,
         stand_in=trial.stand_in,
+        origin=trial.data_origin,
     )
 
 

@@ -23,6 +23,7 @@ import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = ".decoded"
 FORMAT = 1
+ABOUT = "about.json"
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 RESIZE_CHUNK = 1024
 
@@ -45,23 +47,23 @@ def load_arrays(source: MemorySource, root: Path, image_size: int) -> ImageArray
     Where no copy can be kept (read-only or full disk) the arrays are this process's own, and a
     warning says so. Raises DataError as the set's reader does.
     """
-    if source.files is None:
+    if source.files is None or (source.mapped and image_size == source.native_size):
         return resized(source.load(root), image_size)
     prefix = f"{source.name}-{image_size}px-"
     copy = _copy_path(source, root, prefix)
-    arrays = _open_copy(copy)
+    arrays = open_copy(copy)
     if arrays is not None:
         return arrays
     fresh: ImageArrays | None = None
     try:
         with one_at_a_time(root / FOLDER / f"{source.name}.lock"):
-            arrays = _open_copy(copy)  # another process may have made it meanwhile
+            arrays = open_copy(copy)  # another process may have made it meanwhile
             if arrays is None:
                 fresh = resized(source.load(root), image_size)
                 copy = _copy_path(source, root, prefix)  # reading may have unpacked an archive
                 _remove_others(copy.parent, prefix)
-                _write_copy(fresh, copy)
-                arrays = _open_copy(copy)
+                write_copy(fresh, copy)
+                arrays = open_copy(copy)
     except OSError as error:
         log.warning("%s: no shared copy (%s); this process keeps its own", copy, error)
     return arrays or fresh or resized(source.load(root), image_size)
@@ -98,10 +100,10 @@ def _copy_path(source: MemorySource, root: Path, prefix: str) -> Path:
     return root / FOLDER / f"{prefix}{fingerprint}"
 
 
-def _open_copy(copy: Path) -> ImageArrays | None:
+def open_copy(copy: Path) -> ImageArrays | None:
     """Map a copy; None if it is not there or its checksums are not those it was written with."""
     try:
-        about = json.loads((copy / "about.json").read_text())
+        about = about_copy(copy)
         # "c": writable in name only, so that torch takes it as it is; nothing ever writes to it
         arrays = {name: np.load(copy / f"{name}.npy", mmap_mode="c") for name in ARRAYS}
     except FileNotFoundError:
@@ -116,7 +118,17 @@ def _open_copy(copy: Path) -> ImageArrays | None:
     return ImageArrays(class_names=tuple(about["class_names"]), **arrays)
 
 
-def _write_copy(arrays: ImageArrays, copy: Path) -> None:
+def about_copy(copy: Path) -> dict[str, Any]:
+    """What was written with a copy. Raises OSError and ValueError."""
+    about: dict[str, Any] = json.loads((copy / ABOUT).read_text(encoding="utf-8"))
+    return about
+
+
+def write_copy(arrays: ImageArrays, copy: Path, **facts: Any) -> None:
+    """Write a copy, whole or not at all, with facts about it; no other process must write it.
+
+    Raises OSError.
+    """
     temporary = copy.with_name(f"{copy.name}.tmp")
     try:
         # the lock is ours, so what is there was left by a process that died
@@ -131,8 +143,8 @@ def _write_copy(arrays: ImageArrays, copy: Path) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             checksums[name] = _checksum(array)
-        about = {"class_names": arrays.class_names, "checksums": checksums}
-        (temporary / "about.json").write_text(json.dumps(about))
+        about = facts | {"class_names": arrays.class_names, "checksums": checksums}
+        (temporary / ABOUT).write_text(json.dumps(about), encoding="utf-8")
         temporary.rename(copy)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
