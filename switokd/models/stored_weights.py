@@ -78,6 +78,30 @@ def _names_tensors(state_dict: Mapping[Any, Any]) -> bool:
     return all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state_dict.items())
 
 
+def with_new_head(
+    network: nn.Module, tensors: Mapping[str, Tensor], num_classes: int, source: str
+) -> dict[str, Tensor]:
+    """Tensors of another number of classes, with the network's own where that shows.
+
+    It shows in a tensor whose first dimension is the number of classes in the network, and another
+    in the file, the others alike. Raises SpecError where it shows in none.
+    """
+    own = network.state_dict()
+    heads = [
+        key
+        for key, value in tensors.items()
+        if key in own
+        and value.shape[:1] != own[key].shape[:1] == (num_classes,)
+        and value.shape[1:] == own[key].shape[1:]
+    ]
+    if not heads:
+        raise SpecError(
+            f"{source}: has no head of another number of classes than {num_classes}: leave out "
+            "new_head"
+        )
+    return {**tensors, **{key: own[key] for key in heads}}
+
+
 def load_strictly(
     network: nn.Module, tensors: Mapping[str, Tensor], source: str, called: str
 ) -> None:

@@ -35,7 +35,8 @@ class NetworkChoice(Frozen):
     arguments: of the builder of a network from outside the zoo. name: for tables. target_layer: the
     module that Grad-CAM explains. stages: the modules whose maps a method may ask for, from the
     input on. weights: a file that the network starts from, or a run's network as
-    `run:RUN[/NETWORK][/best|/last]`. frozen: it only teaches.
+    `run:RUN[/NETWORK][/best|/last]`. new_head: they are of another number of classes, and what
+    gives the logits begins anew. frozen: it only teaches.
     """
 
     model: Annotated[Text, AfterValidator(checked_model)]
@@ -44,6 +45,7 @@ class NetworkChoice(Frozen):
     target_layer: Annotated[Text | None, NotIdentity()] = None
     stages: Annotated[tuple[Text, ...], AddedLater(())] = ()
     weights: Annotated[Text | None, NotIdentity()] = None
+    new_head: Annotated[bool, Strict(), AddedLater(False)] = False
     frozen: Annotated[bool, Strict(), AddedLater(False)] = False
 
     @model_validator(mode="after")
@@ -56,6 +58,14 @@ class NetworkChoice(Frozen):
     def _what_only_teaches_has_been_taught(self) -> NetworkChoice:
         if self.frozen and not self.is_taught:
             raise FieldError((("weights",), f"is required for {self.model}, which is frozen"))
+        if self.new_head and self.frozen:
+            raise FieldError((("new_head",), "must be false: what is frozen never learns its head"))
+        return self
+
+    @model_validator(mode="after")
+    def _a_new_head_belongs_to_weights(self) -> NetworkChoice:
+        if self.new_head and not self.is_taught:
+            raise FieldError((("new_head",), f"needs weights, and {self.model} names none"))
         return self
 
     @property

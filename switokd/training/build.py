@@ -17,7 +17,7 @@ from switokd.methods.base import Method, Surroundings
 from switokd.models import build_model, stage_of, stages_of
 from switokd.models.initialization import initialize
 from switokd.models.outside import outside
-from switokd.models.stored_weights import load_strictly, read_weights_file
+from switokd.models.stored_weights import load_strictly, read_weights_file, with_new_head
 from switokd.spec.network import digest_of_file
 from switokd.spec.recipe import ENGINES, NetworkSpec
 from switokd.spec.trial import TrialSpec
@@ -244,7 +244,10 @@ def take_weights(network: nn.Module, spec: NetworkSpec, num_classes: int) -> Non
             f"and is {found})"
         )
     tensors, _ = read_weights_file(path)
-    load_strictly(network, tensors, str(path), f"{spec.label} with {num_classes} classes")
+    called = f"{spec.label} with {num_classes} classes"
+    if spec.new_head:
+        tensors = with_new_head(network, tensors, num_classes, str(path))
+    load_strictly(network, tensors, str(path), called)
 
 
 def _set_global_state(trial: TrialSpec) -> None:

@@ -58,6 +58,7 @@ def test_what_is_from_outside_counts_by_its_content(
     model = f"{user_module('a = 1')}:net"
     own = {"model": model, "weights": str(weights)}
     ids = [trial(model).trial_id, trial(own).trial_id]
+    ids.append(trial({**own, "new_head": True}).trial_id)
     ids += [trial({**own, "arguments": {"width": width}}).trial_id for width in (8, 16)]
     weights.write_bytes(b"others")
     ids.append(trial(own).trial_id)
@@ -108,6 +109,7 @@ def test_a_module_lies_beside_the_file(tmp_path: Path, monkeypatch: pytest.Monke
         ({"model": "resnet20", "name": "a>b"}, "name: must be letters, digits, '.', '_' and '-'"),
         ({"model": "resnet20", "source": "0" * 16}, "unknown key 'source' (known: arguments, "),
         ({"model": "resnet20", "frozen": True}, "weights: is required for resnet20, which is fro"),
+        ({"model": "resnet20", "new_head": True}, "new_head: needs weights, and resnet20 names no"),
         ({"model": "resnet20", "frozen": 1}, "frozen: must be true or false (found 1)"),
     ],
 )
@@ -124,6 +126,8 @@ def test_methods_say_whether_a_network_may_only_teach(weights: Path) -> None:
         assert trial("resnet20", teacher, method=method).frozen == {"T1"}
     told = "networks.T1.frozen: must be false: switokd takes no network that only teaches"
     assert complaint("resnet20", teacher, method="switokd") == told
+    headless = {**teacher, "new_head": True}
+    assert "new_head: must be false: what is frozen" in complaint("resnet20", headless)
     told = "networks.S1.frozen: must be false: a student learns"
     assert complaint(teacher, "resnet20") == told
     alone = load_experiment(file("resnet20", teacher, method="vanilla")).trials

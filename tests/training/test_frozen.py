@@ -37,7 +37,9 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def trial(weights: Path, method: Any = "dml", engine: str = "eager", **teacher: Any) -> TrialSpec:
+def trial(
+    weights: Path, /, method: Any = "dml", engine: str = "eager", **teacher: Any
+) -> TrialSpec:
     own = {"model": "tiny_wide", "weights": str(weights), "frozen": True, **teacher}
     recipe = {"epochs": 2, "batch_size": 512, "image_size": 8, "engine": engine}
     (found,) = load_experiment(
@@ -126,3 +128,34 @@ def test_a_student_starts_as_beside_a_teacher_that_learns(weights: Path, method:
     frozen = build_trainer(trial(weights, method), CPU).networks["S1"]
     learning = build_trainer(trial(weights, method, frozen=False), CPU).networks["S1"]
     assert same_bits(weights_of(frozen), weights_of(learning))
+
+
+def test_a_head_of_another_number_of_classes_begins_anew(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    others = build_model("tiny_wide", 7).state_dict()
+    path = tmp_path / "seven.pt"
+    torch.save(others, path)
+    with pytest.raises(SpecError, match=r"not the weights of tiny_wide with 10 classes: .*shape"):
+        build_trainer(trial(path, frozen=False), CPU)
+    trainer = build_trainer(trial(path, frozen=False, new_head=True), CPU)
+    fresh = build_trainer(trial(path, frozen=False, weights=None), CPU).networks["T1"].state_dict()
+    found = trainer.networks["T1"].state_dict()
+    anew = [key for key, value in found.items() if value.shape != others[key].shape]
+    assert {found[key].shape[0] for key in anew} == {10}
+    for key, value in found.items():
+        torch.testing.assert_close(value, fresh[key] if key in anew else others[key])
+    before = weights_of(trainer.networks["T1"])
+    trainer.run_epoch()
+    assert not same_bits(before, weights_of(trainer.networks["T1"]))
+
+
+def test_a_new_head_is_for_weights_that_need_one(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no head of another number of classes than 10: leave out"):
+        build_trainer(trial(weights, frozen=False, new_head=True), CPU)
+    # all else must fit
+    path = tmp_path / "odd.pt"
+    odd = build_model("tiny_wide", 7).state_dict()
+    del odd[next(iter(odd))]
+    torch.save(odd, path)
+    with pytest.raises(SpecError, match="1 missing"):
+        build_trainer(trial(path, frozen=False, new_head=True), CPU)
