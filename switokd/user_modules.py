@@ -87,6 +87,18 @@ def source_of(module: str) -> str:
     return digest.hexdigest()[:DIGEST_LENGTH]
 
 
+def to_ship(module: str) -> list[Path]:
+    """The files and package folders that another machine needs for a module: its own, and those of
+    what it imports from outside the installed libraries. None for an installed one.
+
+    Raises SpecError.
+    """
+    top = _top(module)
+    if _is_installed(_find(top)):
+        return []
+    return sorted({_place(_find(name.partition(":")[0])) for name in _files(top)})
+
+
 def load(address: str, source: str | None = None) -> Any:
     """What `package.module:name` stands for, imported; without a name, the module.
 
@@ -167,13 +179,17 @@ def _spec(top: str) -> ModuleSpec | None:
         return None
 
 
+def _place(spec: ModuleSpec) -> Path:
+    """The folder of a package, the file of a module alone."""
+    return Path(next(iter(spec.submodule_search_locations or [str(spec.origin)]))).absolute()
+
+
 def _folder(spec: ModuleSpec, top: str) -> Path:
-    locations = spec.submodule_search_locations
-    if locations:
-        return Path(next(iter(locations))).absolute().parent
+    if spec.submodule_search_locations:
+        return _place(spec).parent
     if spec.origin is None or not Path(spec.origin).is_file():
         raise SpecError(f"{top}: its source cannot be read (found {spec.origin or 'no file'})")
-    return Path(spec.origin).absolute().parent
+    return _place(spec).parent
 
 
 @cache

@@ -136,7 +136,7 @@ def _train(
     from tuning.workers.scheduling import run_trials
 
     estimate = load_estimate(runs / experiment.name, plan)
-    with ray_session() as cluster:
+    with ray_session(experiment.user_modules) as cluster:
         # Ray has taken its time to start: who claimed at the same moment is seen by now
         holder.confirm()
         check_store_is_shared(store, cluster.nodes)

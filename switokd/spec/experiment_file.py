@@ -23,6 +23,7 @@ from switokd.spec.recipe import ABSENT_SETTINGS
 from switokd.spec.resources import Resources
 from switokd.spec.search import Search
 from switokd.spec.trial import MethodSpec, Seed, Temperature
+from switokd.user_modules import is_address
 from switokd.validation import FieldError, Frozen, PlainName, SpecError, field_error
 
 
@@ -87,6 +88,13 @@ class ExperimentFile(Frozen):
                             told = no_such_setting(optimizer, getattr(entry, name))
                             raise FieldError((("cohorts", number, *place, name), told))
         return self
+
+    @property
+    def user_modules(self) -> frozenset[str]:
+        """The modules of the user's that networks, methods and data come from."""
+        entries = [entry.model for cohort in self.cohorts for _, entry in cohort.entries()]
+        addresses = [self.dataset.name, *entries, *(method.name for method in self.methods)]
+        return frozenset(text.partition(":")[0] for text in addresses if is_address(text))
 
     def with_changes(self, **changes: Any) -> Self:
         """The same file with other values, which are not checked again."""

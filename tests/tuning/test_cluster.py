@@ -1,14 +1,19 @@
-"""A cluster of several nodes: one is taken away in mid-sweep, and a store that only one has."""
+"""A cluster of several nodes: what one alone has, and one that is taken away in mid-sweep."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.machine import lacking
 from tests.processes import await_
 from tests.tuning.mlflow_server import Server
 from tests.tuning.test_survival import assert_as_if_undisturbed
@@ -23,14 +28,13 @@ pytestmark = pytest.mark.slow
 OBJECT_STORE_BYTES = 80_000_000
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A head that trains nothing, and two workers with a core each."""
+def head() -> Cluster:
+    """A cluster of a node that trains nothing."""
     prepare()
     # Ray reads its authentication mode when it is first imported
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(
+    return Cluster(
         initialize_head=True,
         head_node_args={
             "num_cpus": 0,
@@ -38,6 +42,18 @@ def cluster() -> Iterator[Cluster]:
             "object_store_memory": OBJECT_STORE_BYTES,
         },
     )
+
+
+def joining(cluster: Cluster) -> dict[str, str]:
+    """What a driver must know to use the cluster."""
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+    return {"RAY_ADDRESS": cluster.address} | {name: os.environ[name] for name in names}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head, and two workers with a core each."""
+    cluster = head()
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
     yield cluster
@@ -46,9 +62,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def joined(cluster: Cluster) -> dict[str, str]:
-    """What a driver must know to use the cluster."""
-    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
-    return {"RAY_ADDRESS": cluster.address} | {name: os.environ[name] for name in names}
+    return joining(cluster)
 
 
 def test_a_store_in_a_file_is_refused_on_several_nodes(
@@ -99,4 +113,73 @@ def test_a_removed_node_loses_and_doubles_nothing(
         assert {run.info.status for run in workplace.runs("removal")} == {"FINISHED"}
         assert_as_if_undisturbed(workplace, moved)
     finally:
+        server.stop()
+
+
+NETWORK = """
+from pathlib import Path
+from torch import nn
+
+def net(num_classes):
+    with Path({log!r}).open("a") as log:
+        print(__file__, file=log)
+    layers = [nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(4, num_classes))
+"""
+
+
+@contextmanager
+def node_without(folder: Path, cluster: Cluster) -> Iterator[None]:
+    """A node of the cluster to whose processes the folder is empty, as on a machine without it."""
+    node = f"{sys.executable} -m ray.scripts.scripts start --block --num-cpus 1"
+    node += f" --address {cluster.address} --object-store-memory {OBJECT_STORE_BYTES}"
+    hidden = f"mount -t tmpfs none {folder} && exec {node}"
+    log = folder.parent / "node.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", hidden], stdout=output, stderr=output
+        )
+        try:
+            await_(lambda: process.poll() is not None or "Ray runtime started" in log.read_text())
+            if process.poll() is not None:
+                lacking(f"the right to hide a folder from a process: {log.read_text()}")
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def test_a_node_without_the_users_module_is_given_it(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    modules = tmp_path_factory.mktemp("parent") / "modules"
+    modules.mkdir()
+    monkeypatch.syspath_prepend(modules)
+    cluster = head()
+    try:
+        with node_without(modules, cluster):
+            workplace = Workplace(
+                tmp_path_factory.mktemp("given"),
+                MLFLOW_TRACKING_URI=server.uri,
+                PYTHONPATH=str(modules),
+                **joining(cluster),
+            )
+            log = workplace.folder / "log"
+            text = NETWORK.format(log=str(log))
+            (modules / "brought_along.py").write_text(text, encoding="utf-8")
+            content = small_experiment(
+                methods=["dml"],
+                cohorts=[{"teachers": ["wrn_16_1"], "students": ["brought_along:net"]}],
+            )
+            workplace.write(content)
+            status, output = workplace.sweep()
+        assert status == 0, output
+        driver, *_, worker = log.read_text().split()
+        assert driver == str(modules / "brought_along.py")
+        assert "py_modules" in worker
+        assert {run.info.status for run in workplace.runs("small")} == {"FINISHED"}
+    finally:
+        cluster.shutdown()
         server.stop()

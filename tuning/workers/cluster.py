@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayError
 
 from switokd.validation import SpecError
-from tuning.workers.ray_environment import store_access
+from tuning.workers.ray_environment import brought_along, store_access
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,17 @@ class ClusterResources:
 
 
 @contextmanager
-def ray_session() -> Iterator[ClusterResources]:
+def ray_session(modules: Iterable[str] = ()) -> Iterator[ClusterResources]:
     """A Ray to schedule on: the cluster of RAY_ADDRESS, else one of our own.
 
-    Raises SpecError where the cluster does not answer.
+    `modules`: of the user's, which the workers of a cluster are given. Raises SpecError where the
+    cluster does not answer.
     """
     # by default Ray would join whatever cluster was last started on this machine, dead or alive
     settings: dict[str, Any] = {"address": "local", "include_dashboard": False}
     if os.environ.get("RAY_ADDRESS"):
         # a cluster has its dashboard or not; its workers do not have our environment
-        settings = {"runtime_env": store_access()}
+        settings = {"runtime_env": store_access() | brought_along(modules)}
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterable
 from typing import Any
+
+from switokd.user_modules import to_ship
 
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -18,6 +21,8 @@ DEFAULTS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     # a worker reports in mid-epoch too, where there is no value to judge by yet
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # a user's module is taken along whole, as its hash has it
+    "RAY_RUNTIME_ENV_IGNORE_GITIGNORE": "1",
 }
 # how the driver reaches the tracking store and its artifacts, passwords included
 STORE_ACCESS = ("MLFLOW_TRACKING_", "MLFLOW_S3_", "AWS_", "PG")
@@ -50,6 +55,15 @@ def store_access() -> dict[str, Any]:
         os.environ.update(ours)
 
     return {"worker_process_setup_hook": set_environment} if ours else {}
+
+
+def brought_along(modules: Iterable[str]) -> dict[str, Any]:
+    """Ray's runtime environment that takes the user's modules to workers on other machines.
+
+    Raises SpecError for one that is not found.
+    """
+    places = sorted({str(place) for module in modules for place in to_ship(module)})
+    return {"py_modules": places} if places else {}
 
 
 def for_workers() -> dict[str, str]:
