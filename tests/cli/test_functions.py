@@ -70,6 +70,19 @@ def test_frames_of_a_tracked_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(steps["step"]) == list(range(1, session.trainer.step + 1))
     frame = switokd.compare("framed")
     assert list(frame["network"]) == ["S1", "T1"]
+    drawn = switokd.timeline_figure(trial.trial_id[:8])
+    gaps = next(trace for trace in drawn.data if (trace.name or "").endswith("seed 0 gap"))
+    assert list(gaps.x) == list(steps["step"])
+    assert list(gaps.y) == pytest.approx(list(steps["gap"]), abs=1e-6)
+    curves = {tuple(trace.y) for trace in drawn.data if trace.y is not None}
+    assert tuple(epochs["val_top1/S1"]) in curves
+    for figure in (switokd.comparison_figure("framed"), switokd.cost_figure("framed")):
+        shown = [x for trace in figure.data for x in (*(trace.x or ()), *(trace.y or ()))]
+        assert frame["last_mean"].iloc[0] in shown
+    with pytest.raises(SpecError, match="unknown cost 'seconds'; did you mean 'train_seconds'"):
+        switokd.cost_figure("framed", "seconds")
+    with pytest.raises(SpecError, match="name at least one run"):
+        switokd.timeline_figure()
     again = switokd.train(trial, runs=tmp_path / "alone", threads=1)
     assert frame["last_mean"].iloc[0] == pytest.approx(again.metrics["last_val_top1/S1"])
 
@@ -77,7 +90,7 @@ def test_frames_of_a_tracked_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.slow
 def test_the_page_runs_as_it_is_written(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
     answer = subprocess.run(
         [sys.executable, "-c", "\n".join(blocks)],
@@ -90,3 +103,29 @@ def test_the_page_runs_as_it_is_written(tmp_path: Path) -> None:
     )
     assert answer.returncode == 0, answer.stderr
     assert "wrn_16_1>resnet20" in answer.stdout
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_the_first_cell_to_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(PAGE.with_name("notebook.ipynb"), as_version=4)
+    nbformat.validate(notebook)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "outputs are not kept"
+    for name in list(os.environ):
+        if name.startswith(("RAY_", "MLFLOW_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    resources = {"metadata": {"path": str(tmp_path)}}
+    client = NotebookClient(notebook, timeout=300, resources=resources)
+    client.execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    shown = "".join(output.get("text", "") for output in outputs)
+    assert "unknown dataset 'digit'; did you mean 'digits'?" in shown
+    assert re.search(r"expert mode in \d+% of 30 steps", shown)
+    kinds = [kind for output in outputs for kind in output.get("data", {})]
+    assert kinds.count("application/vnd.plotly.v1+json") == 2
+    assert "text/html" in kinds, "no table"

@@ -49,7 +49,9 @@ def load_arrays(source: MemorySource, root: Path, image_size: int) -> ImageArray
     """
     if source.files is None or (source.mapped and image_size == source.native_size):
         return resized(source.load(root), image_size)
-    prefix = f"{source.name}-{image_size}px-"
+    # one callable may give several sets, each by its arguments
+    which = "" if source.digest is None else f"-{source.digest}"
+    prefix = f"{source.name}{which}-{image_size}px-"
     copy = _copy_path(source, root, prefix)
     arrays = open_copy(copy)
     if arrays is not None:

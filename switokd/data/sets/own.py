@@ -45,7 +45,7 @@ def own_set(address: str, origin: DataOrigin, root: Path) -> MemorySource:
     copy = _kept(address, origin, root)
     facts = about_copy(copy)
     return MemorySource(
-        name=copy.name,
+        name=address,
         nominal_classes=len(facts["class_names"]),
         image_size=facts["image_size"],
         mean=tuple(facts["mean"]),
