@@ -166,8 +166,8 @@ def test_processes_that_start_together_decode_once(
 MEMORY_OF_A_READER = """
 import sys, numpy as np
 from pathlib import Path
-from switokd.data.batches.shared_cache import _open_copy
-arrays = _open_copy(Path(sys.argv[1]))
+from switokd.data.batches.shared_cache import open_copy
+arrays = open_copy(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
 lines = Path("/proc/self/smaps").read_text().splitlines()
