@@ -17,6 +17,10 @@ PER_NETWORK = (
 # per epoch and link; per epoch
 AGREEMENT = "agreement"
 IMAGES_PER_SECOND = "images_per_second"
+# per epoch, of the machine; MLflow shows what begins so under System metrics
+CORES_BUSY = "system/process_cores_busy"
+PROCESS_MEMORY_MIB = "system/process_memory_mib"
+GPU_MEMORY_MIB = "system/gpu_memory_mib"
 # per window of steps and link; per window and teacher
 GAP, THRESHOLD, EXPERT = "gap", "threshold", "expert"
 TIMELINE = (GAP, THRESHOLD, EXPERT)
@@ -80,11 +84,13 @@ SOURCE_COMMIT = "mlflow.source.git.commit"
 
 # artifacts
 TIMELINE_FILE = "timeline.parquet"
+TIMELINE_PICTURE = "timeline.png"
 SPEC_FILE = "spec.yaml"
 WEIGHTS_FOLDER = "weights"
 EXPLAIN_FOLDER = "explain"
 # of a sweep's run
 COMPARISON_FILE = "comparison.csv"
+COMPARISON_FIGURE = "comparison.html"
 EXPERIMENT_FILE = "experiment.yaml"
 HEAT_MAPS_FILE = "heat_maps.npz"
 AGREEMENT_FILE = "agreement.json"

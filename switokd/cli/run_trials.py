@@ -82,7 +82,9 @@ def sweep(
 
 def _track_result(name: str, file: Path, overrides: list[str], frame: Any) -> None:
     """Leave the result with the sweep's run, where who browses MLflow finds it."""
+    from dashboards.analysis.best_rows import best_rows
     from dashboards.analysis.finding import finding
+    from dashboards.figures.comparison_figures import interval_figure
     from dashboards.reports.csv_table import comparison_csv
     from switokd.tracking.retry import TrackingError
     from switokd.tracking.store import find_experiment
@@ -93,10 +95,12 @@ def _track_result(name: str, file: Path, overrides: list[str], frame: Any) -> No
         files = {
             names.EXPERIMENT_FILE: changed + file.read_text(encoding="utf-8-sig"),
             names.COMPARISON_FILE: comparison_csv(frame),
+            # with plotly's own code: who browses a cluster's store may have no way to the internet
+            names.COMPARISON_FIGURE: interval_figure(frame).to_html(),
         }
         tracked = find_experiment(name)
         if tracked is not None:
-            log_result(tracked, name, finding(frame), files)
+            log_result(tracked, name, finding(frame), files, best_rows(frame))
     except (TrackingError, OSError) as error:
         # hours of training have ended well; the file may have moved meanwhile
         console.print(f"the result is not tracked: {error}", soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from switokd import names
 from switokd.files.storage import write_durably
 from switokd.names import metric
 from switokd.session.teacher_weights import snapshot, weights_file
+from switokd.session.timeline_picture import timeline_picture
 from switokd.spec.trial import TrialSpec
+from switokd.tracking.outbox import Point
 from switokd.training.network_cost import cost_metrics
 from switokd.training.trainer import Trainer
 
@@ -88,6 +90,24 @@ def write_timeline(trainer: Trainer, folder: Path) -> list[tuple[Path, str | Non
     timeline = folder / names.TIMELINE_FILE
     trainer.timeline.write_parquet(timeline, trainer.data.steps_per_epoch)
     return [(timeline, None)]
+
+
+def write_picture(
+    trial: TrialSpec, trainer: Trainer, history: Iterable[Point], folder: Path
+) -> list[tuple[Path, str | None]]:
+    """Draw the timeline of a trial that has links, from its steps and the points of its epochs.
+
+    Raises OSError.
+    """
+    if not trainer.timeline.links:
+        return []
+    steps = trainer.data.steps_per_epoch
+    picture = timeline_picture(trainer.timeline, history, trial.label, steps)
+    if picture is None:
+        return []
+    path = folder / names.TIMELINE_PICTURE
+    path.write_bytes(picture)
+    return [(path, None)]
 
 
 def _about(trial: TrialSpec, trainer: Trainer, name: str) -> dict[str, Any]:

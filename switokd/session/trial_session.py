@@ -25,6 +25,7 @@ from switokd.provenance import library_versions
 from switokd.session import results
 from switokd.session.extension import carried_on, changed_data, incompatibility
 from switokd.session.folders import checkpoint_folder, trial_folder
+from switokd.session.machine_use import MachineUse
 from switokd.session.memory import PeakMemory
 from switokd.session.population import take_over
 from switokd.session.state import TrialState, latest_state
@@ -138,6 +139,7 @@ class TrialSession:
             tracker.begin(str(device), begun.threads, begun.continued_from, resumed is None)
         in_force = TrialSpec.model_validate_json(begun.in_force) if begun.changes else trial
         self._memory = PeakMemory(device, begun.peak_memory)
+        self._machine = MachineUse(device)
         teachers = read_teachers(
             in_force, self.folder.parent, tracker.fetch_weights if tracker else None
         )
@@ -260,7 +262,8 @@ class TrialSession:
 
         report = self.trainer.run_epoch(go_on)
         if report is not None:
-            points = metrics.points(metrics.epoch_values(report), report.epoch)
+            values = metrics.epoch_values(report) | self._machine.metrics()
+            points = metrics.points(values, report.epoch)
             self.state = replace(
                 self.state,
                 last_top1={name: scores.top1 for name, scores in report.scores.items()},
@@ -288,6 +291,9 @@ class TrialSession:
         summary = self.state.summary
         if not self._files:
             self._files = results.write_files(self.trial, self.trainer, summary, self.folder)
+            if self.tracker is not None:
+                history = self.state.history
+                self._files += results.write_picture(self.trial, self.trainer, history, self.folder)
         run_id = None
         if self.tracker is not None:
             run_id = self.tracker.finish(self._files, patience_seconds, self._outcome())

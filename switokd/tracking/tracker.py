@@ -29,6 +29,7 @@ from switokd.tracking.address import (
 from switokd.tracking.client import ensure_sqlite, open_client
 from switokd.tracking.descriptions import dataset_input, source_tags, sweep_note, trial_note
 from switokd.tracking.outbox import Outbox, Point, RefusedError
+from switokd.tracking.points import points
 from switokd.tracking.retry import (
     SilentStoreError,
     TrackingError,
@@ -132,16 +133,28 @@ def as_tag(entries: Sequence[Any]) -> str:
 
 
 def log_result(
-    tracked: TrackedExperiment, experiment: str, finding: str, files: Mapping[str, str]
+    tracked: TrackedExperiment,
+    experiment: str,
+    finding: str,
+    files: Mapping[str, str],
+    values: Mapping[str, float],
 ) -> None:
-    """Give the sweep's run its result in a sentence, and files by name. Raises TrackingError."""
+    """Give the sweep's run its result: in a sentence, as files by name, and as metrics.
+
+    Raises TrackingError.
+    """
     found = tracked.sweep_run(experiment)
     if found is None:
         return
+    from mlflow.entities import Metric
+
     with tracking_errors(tracked.uri):
         client = open_client(tracked.uri)
         for name, content in files.items():
             client.log_text(found.info.run_id, content, name)
+        metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in points(dict(values), 0)]
+        for first in range(0, len(metrics), METRICS_PER_CALL):
+            client.log_batch(found.info.run_id, metrics[first : first + METRICS_PER_CALL])
         client.set_tag(found.info.run_id, names.NOTE, sweep_note(experiment, finding))
         client.set_experiment_tag(
             tracked.experiment_id, names.NOTE, sweep_note(experiment, finding)

@@ -74,9 +74,11 @@ def test_equal_data_has_an_equal_digest() -> None:
 
 def test_a_sweep_has_its_result_and_its_files(tracked: TrackedExperiment) -> None:
     client = MlflowClient(tracked.uri)
-    log_result(tracked, "new", "switokd helped.", {names.COMPARISON_FILE: "a,b\n1,2\n"})
+    values = {f"best_top1/pair {number}": float(number) for number in range(1001)}
+    log_result(tracked, "new", "switokd helped.", {names.COMPARISON_FILE: "a,b\n1,2\n"}, values)
     run = tracked.sweep_run("new")
     assert run is not None
+    assert run.data.metrics == values
     assert run.data.tags[names.NOTE].startswith("switokd helped.\n\nThe sweep `new`")
     experiment = client.get_experiment(tracked.experiment_id)
     assert experiment.tags[names.NOTE] == run.data.tags[names.NOTE]

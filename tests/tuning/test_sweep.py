@@ -109,7 +109,7 @@ def test_every_epoch_series_has_one_value_an_epoch(workplace: Workplace, first: 
         series = workplace.series(first.runs[trial.trial_id])
         quantities = ("val_top1", "val_top5", "val_loss", "train_loss", "ce", "lr")
         names = [f"{quantity}/{name}" for quantity in quantities for name in trial.networks]
-        names += ["images_per_second"]
+        names += ["images_per_second", "system/process_cores_busy", "system/process_memory_mib"]
         names += [f"{q}/{n}" for q in ("best_val_top1", "last_val_top1") for n in trial.networks]
         names += ["train_seconds", "peak_memory_mib"]
         cost = ("parameters", "multiply_adds", "milliseconds_per_image")
@@ -165,11 +165,29 @@ def test_artifacts_lie_under_runs_and_describe_the_trial(
         folder = Path(run.info.artifact_uri.removeprefix("file://"))
         assert folder.is_relative_to(workplace.folder / "runs")
         names = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
-        expected = {"spec.yaml"} | ({"timeline.parquet"} if trial.links else set())
+        expected = {"spec.yaml"} | ({"timeline.parquet", "timeline.png"} if trial.links else set())
         expected |= {f"weights/{n}-{w}.pt" for n in trial.networks for w in ("best", "last")}
         assert names == expected
         stored = TrialSpec.model_validate(yaml.safe_load((folder / "spec.yaml").read_text()))
         assert stored.trial_id == trial.trial_id
+
+
+def test_the_sweeps_run_has_the_comparison_to_read_and_to_sort_by(
+    workplace: Workplace, first: FirstSweep
+) -> None:
+    (sweep,) = workplace.client.search_runs(
+        [first.runs[first.good[0].trial_id].info.experiment_id], "tags.`switokd.sweep` != ''"
+    )
+    names = {file.path for file in workplace.client.list_artifacts(sweep.info.run_id)}
+    assert names == {"comparison.csv", "comparison.html", "experiment.yaml"}
+    best = [value for name, value in sweep.data.metrics.items() if name.startswith("best_top1/")]
+    reached = [
+        run.data.metrics["last_val_top1/S1"]
+        for run in first.runs.values()
+        if "last_val_top1/S1" in run.data.metrics and run.data.tags["switokd.topology"] != "single"
+    ]
+    assert best
+    assert max(best) == pytest.approx(max(reached), abs=1e-3)
 
 
 TRAIN = """
