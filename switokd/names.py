@@ -34,6 +34,7 @@ TEST_TOP1 = "test_top1"
 TEST_TOP1_BEST = "test_top1_best"
 EXPERT_SHARE = "expert_share"
 WOULD_BE_EXPERT_SHARE = "would_be_expert_share"
+PAUSED_SHARE = "paused_share"
 TRAIN_SECONDS = "train_seconds"
 PEAK_MEMORY_MIB = "peak_memory_mib"
 # of each network, for one image
@@ -43,7 +44,7 @@ MILLISECONDS_PER_IMAGE = "milliseconds_per_image"
 SUMMARY = frozenset(
     {
         *(BEST_VAL_TOP1, LAST_VAL_TOP1, TEST_TOP1, TEST_TOP1_BEST),
-        *(EXPERT_SHARE, WOULD_BE_EXPERT_SHARE, TRAIN_SECONDS, PEAK_MEMORY_MIB),
+        *(EXPERT_SHARE, WOULD_BE_EXPERT_SHARE, PAUSED_SHARE, TRAIN_SECONDS, PEAK_MEMORY_MIB),
         *(PARAMETERS, MULTIPLY_ADDS, MILLISECONDS_PER_IMAGE),
     }
 )
@@ -94,6 +95,8 @@ COMPARISON_FIGURE = "comparison.html"
 EXPERIMENT_FILE = "experiment.yaml"
 HEAT_MAPS_FILE = "heat_maps.npz"
 AGREEMENT_FILE = "agreement.json"
+# in the file of heat maps, before the name of the network that predicts
+PREDICTED = "predicted/"
 
 
 def metric(quantity: str, *subject: str) -> str:

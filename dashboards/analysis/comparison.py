@@ -33,7 +33,8 @@ COMPARED_FIELDS = [
     *("difference", "difference_low", "difference_high", "p_value", "p_holm", "test"),
 ]
 MEANS = (
-    *("expert_share", "updates_saved", "last_gap", "train_seconds", "teacher_seconds"),
+    *("expert_share", "updates_saved", "multiply_adds_saved", "last_gap"),
+    *("train_seconds", "teacher_seconds"),
     *COST_OF_AN_IMAGE,
 )
 BASELINE = "vanilla"
@@ -61,7 +62,7 @@ COLUMNS = [
     *(f"{epoch}_{field}" for epoch in EPOCHS for field in ("p_value", "p_holm", "test")),
     "compared_epoch",
     *(f"{COMPARED}_{field}" for field in COMPARED_FIELDS),
-    *("baseline", "expert_share", "updates_saved", "last_gap"),
+    *("baseline", "expert_share", "updates_saved", "multiply_adds_saved", "last_gap"),
     *("train_seconds", "teacher_seconds", "time_saved", *COST_OF_AN_IMAGE),
     *("published_mean", "published_std", "published_difference", "run_ids", "experiment_ids"),
 ]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dashboards.analysis.grouping import networks
 from dashboards.analysis.labels import trial_name
+from switokd import names
 
 # of two unrelated maps: 0.2 * 0.2 of the pixels lie in both peaks, 0.36 in either
 UNRELATED_OVERLAP = 0.11
@@ -35,11 +36,30 @@ Pictures = NDArray[np.float32]
 
 
 class HeatMaps(NamedTuple):
-    """Images (N, H, W) or (N, H, W, 3), their classes, and maps (N, H, W) by network; 0 to 1."""
+    """Images (N, H, W) or (N, H, W, 3), their classes, and maps (N, H, W) by network; 0 to 1.
+
+    predicted: by network the classes that it takes the images for; older runs do not say them.
+    """
 
     images: Pictures
     classes: list[str]
     maps: dict[str, Pictures]
+    predicted: dict[str, list[str]]
+
+    def of(self, network: str) -> NetworkMaps:
+        """What there is of a network."""
+        return NetworkMaps(self.maps[network], self.predicted.get(network, []))
+
+
+class NetworkMaps(NamedTuple):
+    """A network's maps (N, H, W), and the classes it predicts, none where that is not known."""
+
+    maps: Pictures
+    predicted: list[str]
+
+    def first(self, count: int) -> NetworkMaps:
+        """Those of the first images."""
+        return NetworkMaps(self.maps[:count], self.predicted[:count])
 
 
 class Source(NamedTuple):
@@ -55,8 +75,12 @@ def read_heat_maps(content: bytes) -> HeatMaps:
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     classes = [str(name) for name in arrays.pop("classes")]
+    said = [name for name in arrays if name.startswith(names.PREDICTED)]
+    predicted = {
+        name.removeprefix(names.PREDICTED): list(map(str, arrays.pop(name))) for name in said
+    }
     shares = {name: (array / 255).astype(np.float32) for name, array in arrays.items()}
-    return HeatMaps(shares.pop("images"), classes, shares)
+    return HeatMaps(shares.pop("images"), classes, shares, predicted)
 
 
 def method_rows(trials: pd.DataFrame, pair: str, seed: int) -> dict[str, list[Source]]:
@@ -91,14 +115,14 @@ def method_rows(trials: pd.DataFrame, pair: str, seed: int) -> dict[str, list[So
 
 def row_maps(
     rows: Mapping[str, Iterable[Source]], explained: Mapping[str, HeatMaps]
-) -> tuple[HeatMaps | None, dict[str, dict[str, Pictures]], list[str]]:
+) -> tuple[HeatMaps | None, dict[str, dict[str, NetworkMaps]], list[str]]:
     """The images all rows share, each row's maps of them by network, and the rows left out.
 
     Rows without any explained network are not there; rows whose runs show other images than the
     first (another image size) are left out.
     """
     first: HeatMaps | None = None
-    drawn: dict[str, dict[str, Pictures]] = {}
+    drawn: dict[str, dict[str, NetworkMaps]] = {}
     others = []
     for name, sources in rows.items():
         for source in sources:
@@ -109,13 +133,13 @@ def row_maps(
             if not same_images(first, found):
                 others.append(name)
                 break
-            drawn.setdefault(name, {})[source.network] = found.maps[source.stored_as]
+            drawn.setdefault(name, {})[source.network] = found.of(source.stored_as)
             if len(found.images) < len(first.images):
                 first = found
     if first is None:
         return None, {}, []
     count = len(first.images)
-    cut = {name: {key: maps[:count] for key, maps in row.items()} for name, row in drawn.items()}
+    cut = {name: {key: own.first(count) for key, own in row.items()} for name, row in drawn.items()}
     return first, cut, others
 
 

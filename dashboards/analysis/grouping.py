@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from dashboards.analysis.columns import PARAMS, column_of, columns_of, metric_column
 from dashboards.analysis.labels import called_in
+from dashboards.analysis.savings import multiply_adds_saved, paused_shares
 from switokd import names
 
 NETWORK_PARAM = re.compile(r"params\.([TS]\d+)\.(\w+)")
 # where the best epoch was not chosen by what it is measured on: there it is the fair one
 CHOSEN_ON_HOLDOUT = "test set, best epoch chosen on the hold-out"
-SEVERAL_STUDENTS = re.compile(r"T(?:[2-9]|\d{2,})S")
 # of a trained network, measured where its trial ran
 COST_OF_AN_IMAGE = (names.PARAMETERS, names.MULTIPLY_ADDS, names.MILLISECONDS_PER_IMAGE)
 NETWORK_COLUMNS = [
@@ -38,7 +39,7 @@ NETWORK_COLUMNS = [
     *("temperature", "seed", "network", "role", "model", "network_key", "cohort_key"),
     *("measured_on", "compared_epoch", "best", "last", "compared"),
     *("train_seconds", "teacher_seconds", "teacher_missing"),
-    *("expert_share", "updates_saved", "last_gap", *COST_OF_AN_IMAGE),
+    *("expert_share", "updates_saved", "multiply_adds_saved", "last_gap", *COST_OF_AN_IMAGE),
 ]
 
 
@@ -81,9 +82,10 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
     `best` and `last` are top-1 in percent: on the test set where it was scored, with the weights
     of the best and the last epoch; `measured_on` says how the best epoch was chosen, and
     `compared_epoch` which of the two is compared, whose score `compared` is. `updates_saved` is the
-    share of the teachers' updates that were skipped, where one student's links say it; `last_gap`
-    is the gap of the last window of steps, a mean over the network's links. Networks with
-    equal `network_key` had the same data, model, optimizer settings and recipe; trials with equal
+    share of the teachers' updates that were skipped, of a student's row its teachers' mean;
+    `multiply_adds_saved` the share of the trial's multiply-adds that this saved; `last_gap` is the
+    gap of the last window of steps, a mean over the network's links. Networks with equal
+    `network_key` had the same data, model, optimizer settings and recipe; trials with equal
     `cohort_key` differ in the method and its temperature at most.
     """
     trials = grouped(finished(trials))
@@ -111,6 +113,8 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
     last_gaps = columns_of(trials, metric_column(names.GAP, ""))
     own_seconds = column_of(trials, metric_column(names.TRAIN_SECONDS))
     teacher_seconds = seconds_of_teachers(trials, own_seconds)
+    paused = paused_shares(trials, [name for name in network_names if name.startswith("T")])
+    adds_saved = multiply_adds_saved(paused, *costs_and_learners(trials, network_names))
     parts = []
     for name in network_names:
         rows = trials[trials[f"params.{name}.model"].notna() & ~only_teaches(trials, name)]
@@ -121,8 +125,6 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
         links = columns_with(shares, name)
         gaps = columns_with(last_gaps, name)
         share = rows[links].mean(axis=1) if links else pd.Series(math.nan, index=rows.index)
-        # a teacher skips the steps in which all its links are in expert mode
-        alone_with_student = ~rows["topology"].str.contains(SEVERAL_STUDENTS, na=True)
         part = rows.assign(
             network=name,
             role="teacher" if name.startswith("T") else "student",
@@ -139,12 +141,25 @@ def networks(trials: pd.DataFrame) -> pd.DataFrame:
             teacher_missing=rows["teacher_trials"].fillna("").ne("")
             & teacher_seconds[rows.index].isna(),
             expert_share=share,
-            updates_saved=share.where(alone_with_student),
+            updates_saved=paused[name] if name in paused else paused.mean(axis=1),
+            multiply_adds_saved=adds_saved,
             last_gap=rows[gaps].mean(axis=1) if gaps else math.nan,
             **{cost: column_of(rows, metric_column(cost, name)) for cost in COST_OF_AN_IMAGE},
         )
         parts.append(part[NETWORK_COLUMNS])
     return pd.concat(parts, ignore_index=True)
+
+
+def costs_and_learners(
+    trials: pd.DataFrame, networks: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Multiply-adds of each network, and whether it is trained; NaN where a trial has none such."""
+    costs = {n: column_of(trials, metric_column(names.MULTIPLY_ADDS, n)) for n in networks}
+    learns = {
+        n: (~only_teaches(trials, n)).astype(float).where(trials[f"params.{n}.model"].notna())
+        for n in networks
+    }
+    return pd.DataFrame(costs).astype(float), pd.DataFrame(learns)
 
 
 def only_teaches(trials: pd.DataFrame, network: str) -> pd.Series:

@@ -41,14 +41,15 @@ OTHER_FIELDS = {
 # shares in percent; what is saved is what holds on any machine, so it stands before the time
 COST_COLUMNS = {
     "updates_saved": "updates saved",
+    "multiply_adds_saved": "multiply-adds saved",
     "expert_share": "expert steps",
     "last_gap": "gap",
     "train_seconds": "seconds",
     "teacher_seconds": "of these the teacher's",
     "time_saved": "time saved",
 }
-MEANS_OF_LINKS = ("updates_saved", "expert_share", "last_gap")
-PERCENT_COLUMNS = ("updates saved", "expert steps", "time saved")
+MEANS_OF_LINKS = ("updates_saved", "multiply_adds_saved", "expert_share", "last_gap")
+PERCENT_COLUMNS = ("updates saved", "multiply-adds saved", "expert steps", "time saved")
 
 
 def leaderboard(frame: pd.DataFrame, baseline: str, ui: str) -> pd.DataFrame:

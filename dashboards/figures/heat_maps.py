@@ -18,6 +18,8 @@ from dashboards.figures.theme import GRID, SEQUENTIAL
 COLOUR_MAP = "cividis"
 OVERLAY_OPACITY = 0.55
 CELL_INCHES = 1.5
+# a prediction that is not the true class
+WRONG = "#C8372D"
 # each takes a WebGL context, of which browsers keep no more
 MOST_SCENES = 16
 
@@ -26,12 +28,17 @@ Maps = Mapping[str, NDArray[np.float32]]
 
 
 def overlay_figure(
-    images: Images, maps: Maps, names: Mapping[str, str], classes: Sequence[str]
+    images: Images,
+    maps: Maps,
+    names: Mapping[str, str],
+    classes: Sequence[str],
+    predicted: Mapping[str, Sequence[str]],
 ) -> Figure:
     """One column per image; the image, then for each network its overlay and its surface.
 
     `images` are (N, H, W) or (N, H, W, 3) in 0 to 1; `maps` (N, H, W) in 0 to 1 by network; `names`
-    the networks in full; `classes` those that the maps speak for, one per image.
+    the networks in full; `classes` those that the maps speak for, one per image; `predicted` by
+    network what it takes the images for, written over its overlays.
     """
     count = len(images)
     rows = 1 + 2 * len(maps)
@@ -51,6 +58,11 @@ def overlay_figure(
             axes.imshow(images[column], cmap="gray", vmin=0, vmax=1)
             axes.imshow(heat[column], cmap=COLOUR_MAP, vmin=0, vmax=1, alpha=OVERLAY_OPACITY)
             axes.set_axis_off()
+            said = predicted[network][column]
+            wrong = said != classes[column]
+            axes.set_title(
+                f"✗ {said}" if wrong else said, fontsize=8, color=WRONG if wrong else "black"
+            )
             _surface(figure.add_subplot(grid[surface, column + 1], projection="3d"), heat[column])
     return figure
 

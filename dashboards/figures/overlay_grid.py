@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from dashboards.analysis.explanations import HeatMaps, Pictures
+from dashboards.analysis.explanations import HeatMaps, NetworkMaps, Pictures
 from dashboards.figures.heat_maps import COLOUR_MAP, OVERLAY_OPACITY
 
 # as drawn; small images are enlarged pixel by pixel, their maps smoothly
@@ -33,6 +33,9 @@ STYLE = """
 .maps .group > * { width: var(--side); text-align: center; font-size: .75rem; line-height: 1.5; }
 .maps img { width: var(--side); height: var(--side); display: block; margin: 0 auto;
   border-radius: 2px; }
+.maps .said { line-height: 1.2; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
+  opacity: .75; }
+.maps .wrong { color: #C8372D; opacity: 1; }
 .maps .blank { height: var(--side); border: 1px dashed rgba(128, 128, 128, .5); }
 @container (max-width: 40rem) {
   .maps .line { flex-direction: column; align-items: stretch; }
@@ -43,12 +46,13 @@ STYLE = """
 
 
 def overlay_grid(
-    shown: HeatMaps, rows: Mapping[str, Mapping[str, Pictures]], models: Mapping[str, str]
+    shown: HeatMaps, rows: Mapping[str, Mapping[str, NetworkMaps]], models: Mapping[str, str]
 ) -> str:
     """The images on top, then a line per row: for each image its networks' overlays.
 
     `rows` has each row's maps by network; `models` names the cohort's networks, in their order.
-    A network that a row lacks is a dashed box.
+    Under each what the network takes the image for, marked where that is wrong. A network that a
+    row lacks is a dashed box.
     """
     cells = len(shown.images) * len(models)
     gaps = f"{len(shown.images)} * .65rem"
@@ -56,9 +60,9 @@ def overlay_grid(
     lines = [image_line(shown, list(models))]
     for name, maps in rows.items():
         groups = []
-        for at, image in enumerate(shown.images):
+        for at in range(len(shown.images)):
             pictures = [
-                picture(overlay(image, maps[network][at]), f"{name}, {network} {model}")
+                cell(shown, at, maps[network], f"{name}, {network} {model}")
                 if network in maps
                 else '<div class="blank"></div>'
                 for network, model in models.items()
@@ -66,6 +70,17 @@ def overlay_grid(
             groups.append("".join(f"<div>{one}</div>" for one in pictures))
         lines.append(line(html.escape(name), groups))
     return f'{STYLE}<div class="maps"><div style="--side: {side}">{"".join(lines)}</div></div>'
+
+
+def cell(shown: HeatMaps, at: int, own: NetworkMaps, name: str) -> str:
+    """One network's overlay of one image, with the class that it predicts."""
+    drawn = picture(overlay(shown.images[at], own.maps[at]), name)
+    if not own.predicted:
+        return drawn
+    said = html.escape(own.predicted[at])
+    if own.predicted[at] == shown.classes[at]:
+        return f'{drawn}<div class="said">{said}</div>'
+    return f'{drawn}<div class="said wrong" title="{said}, which is wrong">✗ {said}</div>'
 
 
 def colour_scale() -> str:

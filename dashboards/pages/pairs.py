@@ -20,6 +20,8 @@ from switokd.tracking.ui import ui_address
 
 HELP = {
     "updates saved": "Share of the teachers' updates that the switch skipped.",
+    "multiply-adds saved": "Share of the whole training's arithmetic that these updates are; a "
+    "backward pass counts twice a forward pass.",
     "expert steps": "Share of steps in which the gap is above the threshold.",
     "gap": "Between the predictions of teacher and student (L1, 0 to 2), at the end.",
     "seconds": "Training alone, with that of a teacher that was trained before; follows the "

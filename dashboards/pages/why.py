@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from dashboards.analysis.explanations import (
     UNRELATED_OVERLAP,
     HeatMaps,
-    Pictures,
+    NetworkMaps,
     Source,
     agreement_table,
     method_rows,
@@ -108,7 +108,8 @@ def show_rows(
     listed = ", ".join(f"{network} {model}" for network, model in models.items())
     st.caption(
         f"{listed}. Grad-CAM for the image's true class: what in the image speaks for it, within "
-        "each map from 0 to 1. All rows explain the same test images."
+        "each map from 0 to 1. Under it the class that the network predicts (✗: another than the "
+        "true one). All rows explain the same test images."
     )
 
 
@@ -121,14 +122,14 @@ def images_shown(place: DeltaGenerator, known: int) -> int:
 def show_surfaces(
     place: DeltaGenerator,
     shown: HeatMaps,
-    drawn: dict[str, dict[str, Pictures]],
+    drawn: dict[str, dict[str, NetworkMaps]],
     models: Mapping[str, str],
 ) -> None:
     titles = [f"image {at + 1}, class {label}" for at, label in enumerate(shown.classes)]
     at = titles.index(place.selectbox("Image", titles))
     most = max(1, MOST_SCENES // len(models))
     grid = {
-        name: [maps[network][at] if network in maps else None for network in models]
+        name: [maps[network].maps[at] if network in maps else None for network in models]
         for name, maps in list(drawn.items())[:most]
     }
     columns = [f"{network} {model}" for network, model in models.items()]

@@ -15,6 +15,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from dashboards.analysis.leaderboard import PERCENT_COLUMNS
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --ground: #ffffff; --rule: #8884; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --ground: #15181c; } }
@@ -68,7 +70,7 @@ start();
 """
 
 FORMATS = {"τ": "{:g}", "p": "{:.3g}", "p Holm": "{:.3f}", "seconds": "{:.1f}", "seeds": "{:d}"}
-FORMATS |= dict.fromkeys(("updates saved", "expert steps", "time saved"), "{:.0f} %")
+FORMATS |= dict.fromkeys(PERCENT_COLUMNS, "{:.0f} %")
 
 
 def table_html(table: pd.DataFrame) -> str:

@@ -112,7 +112,11 @@ def explain(
     explanation = grad_cam.explain(stored, images, choose_device("auto"))
     shown_as = {name: f"{name} {model}" for name, model in explanation.models.items()}
     overlays = heat_maps.overlay_figure(
-        explanation.images, explanation.maps, shown_as, explanation.classes
+        explanation.images,
+        explanation.maps,
+        shown_as,
+        explanation.classes,
+        explanation.predicted,
     )
     surfaces = heat_maps.surface_figure(explanation.maps, shown_as, explanation.classes)
     numbers = explanation.numbers()

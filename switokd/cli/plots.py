@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from switokd import names
 from switokd.cli.functions import compare
 from switokd.validation import SpecError, known_name
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 # what a figure shows of each line of a timeline
 POINTS_PER_LINE = 2000
 
 
-def comparison_figure(experiment: str | None = None, role: str = "student") -> go.Figure:
+def comparison_figure(experiment: str | None = None, role: str = "student") -> Any:
     """Top-1 of the students (or teachers) of an experiment by name, or of all: means, 95 %
     intervals and seeds. Raises StoreError where there is no such experiment."""
     from dashboards.figures.comparison_figures import interval_figure
@@ -24,7 +21,7 @@ def comparison_figure(experiment: str | None = None, role: str = "student") -> g
     return interval_figure(compare(experiment), role)
 
 
-def cost_figure(experiment: str | None = None, cost: str = "train_seconds") -> go.Figure:
+def cost_figure(experiment: str | None = None, cost: str = "train_seconds") -> Any:
     """Student accuracy against a cost, with the Pareto front.
 
     `cost`: train_seconds, parameters, multiply_adds or milliseconds_per_image. Raises StoreError
@@ -37,7 +34,7 @@ def cost_figure(experiment: str | None = None, cost: str = "train_seconds") -> g
     return draw(cost_points(compare(experiment), cost), cost)
 
 
-def timeline_figure(*runs: str) -> go.Figure:
+def timeline_figure(*runs: str) -> Any:
     """Gap against threshold, mode and accuracy of runs with the same links, over their steps.
 
     `runs`: run ids, trial ids or the beginnings of them. Raises StoreError where there is none.

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from captum.attr import LayerAttribution, LayerGradCam
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from switokd import names
 from switokd.inspection.weights import StoredNetwork, load_network, open_test_data
 from switokd.models import target_layer
 
@@ -50,7 +51,7 @@ class Explanation:
     """Some test images, every network's heat maps of them, and every link's agreement over all.
 
     images: (N, H, W, C) in 0 to 1, as people see them; maps: (N, H, W) by network; classes: the
-    true ones, which the maps speak for.
+    true ones, which the maps speak for; predicted: by network what it takes the images for.
     """
 
     images: HeatMaps
@@ -58,6 +59,7 @@ class Explanation:
     models: dict[str, str]
     classes: list[str]
     agreements: list[LinkAgreement]
+    predicted: dict[str, list[str]]
 
     def numbers(self) -> dict[str, float]:
         """The agreements under one name each, `peak_overlap T1-S1`, where there are any."""
@@ -71,11 +73,14 @@ class Explanation:
     def arrays(self) -> bytes:
         """The images and maps as a compressed `.npz`, so that runs can be drawn side by side.
 
-        It holds `images`, `classes`, and every network's maps under its name; images and maps are
-        uint8, 255 for 1.
+        It holds `images`, `classes`, every network's maps under its name and its predictions under
+        `predicted/NAME`; images and maps are uint8, 255 for 1.
         """
         arrays: dict[str, Any] = {name: _as_bytes(maps) for name, maps in self.maps.items()}
         arrays |= {"images": _as_bytes(self.images), "classes": np.array(self.classes)}
+        arrays |= {
+            f"{names.PREDICTED}{name}": np.array(said) for name, said in self.predicted.items()
+        }
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         return buffer.getvalue()
@@ -109,15 +114,17 @@ def explain(stored: Mapping[str, StoredNetwork], images: int, device: torch.devi
             }
             for (teacher, student), tally in tallies.items():
                 tally.add(maps[teacher], maps[student])
-            shown.add(labels.tolist(), pictures.cpu(), maps)
+            said = {name: predictions(network, pictures) for name, network in networks.items()}
+            shown.add(labels.tolist(), pictures.cpu(), maps, said)
         class_names = data.class_names
     chosen = shown.chosen()
     source = dataset.data_source
     return Explanation(
-        images=_as_seen(torch.stack([image for _, image, _ in chosen]), source.mean, source.std),
-        maps={name: np.stack([maps[name] for _, _, maps in chosen]) for name in stored},
+        images=_as_seen(torch.stack([one.image for one in chosen]), source.mean, source.std),
+        maps={name: np.stack([one.maps[name] for one in chosen]) for name in stored},
         models={name: entry.label for name, entry in stored.items()},
-        classes=[class_names[label] for label, _, _ in chosen],
+        classes=[class_names[one.label] for one in chosen],
+        predicted={name: [class_names[one.predicted[name]] for one in chosen] for name in stored},
         agreements=[tally.agreement(*link) for link, tally in tallies.items()],
     )
 
@@ -126,7 +133,13 @@ def _as_bytes(shares: HeatMaps) -> NDArray[np.uint8]:
     return np.rint(255 * shares).astype(np.uint8)
 
 
-Shown = tuple[int, Tensor, dict[str, HeatMaps]]
+class Shown(NamedTuple):
+    """A test image: its class, itself, and by network its map and the class predicted."""
+
+    label: int
+    image: Tensor
+    maps: dict[str, HeatMaps]
+    predicted: dict[str, int]
 
 
 class _FirstOfEachClass:
@@ -136,13 +149,20 @@ class _FirstOfEachClass:
         self._count = count
         self._kept: dict[int, list[Shown]] = {}
 
-    def add(self, labels: list[int], images: Tensor, maps: Mapping[str, HeatMaps]) -> None:
+    def add(
+        self,
+        labels: list[int],
+        images: Tensor,
+        maps: Mapping[str, HeatMaps],
+        predicted: Mapping[str, list[int]],
+    ) -> None:
         for row, label in enumerate(labels):
             of_class = self._kept.setdefault(label, [])
             # all images may be of one class, which then shows them all
             if len(of_class) < self._count:
                 own = {name: found[row].copy() for name, found in maps.items()}
-                of_class.append((label, images[row].clone(), own))
+                said = {name: classes[row] for name, classes in predicted.items()}
+                of_class.append(Shown(label, images[row].clone(), own, said))
 
     def chosen(self) -> list[Shown]:
         by_rank = itertools.zip_longest(*(kept for _, kept in sorted(self._kept.items())))
@@ -155,6 +175,18 @@ def _as_seen(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) ->
     seen = (images * scale + shift).clamp(0, 1).permute(0, 2, 3, 1)
     pictures: HeatMaps = seen.squeeze(-1).numpy().astype(np.float32)
     return pictures
+
+
+def predictions(network: nn.Module, images: Tensor) -> list[int]:
+    """The classes that a network takes images (B, C, H, W) for, in evaluation mode."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            said: list[int] = network(images).argmax(dim=1).tolist()
+    finally:
+        network.train(training)
+    return said
 
 
 def heat_maps(network: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> HeatMaps:

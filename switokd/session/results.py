@@ -35,6 +35,8 @@ def summarise(trial: TrialSpec, trainer: Trainer, last_top1: dict[str, float]) -
         if not trainer.timeline.switched:
             would_be = float(trainer.timeline.would_be_expert(link).mean())
             summary[metric(names.WOULD_BE_EXPERT_SHARE, *link)] = would_be
+    for teacher in dict.fromkeys(teacher for teacher, _ in trainer.timeline.links):
+        summary[metric(names.PAUSED_SHARE, teacher)] = trainer.timeline.paused_share(teacher)
     if trial.recipe.holdout:
         summary |= _test_scores(trainer)
     return summary

@@ -216,6 +216,18 @@ class Timeline:
         expert = self.switch(link)["expert"]
         return float(expert.mean()) if len(expert) else 0.0
 
+    def paused_share(self, teacher: str) -> float:
+        """The share, 0 to 1, of steps so far in which the teacher waited: all its links did."""
+        paused = self._paused()[teacher]
+        return float(paused.mean()) if len(paused) else 0.0
+
+    def _paused(self) -> dict[str, NDArray[np.floating]]:
+        """By teacher, 1 for each step in which every one of its links is in expert mode, else 0."""
+        expert: dict[str, list[NDArray[np.floating]]] = {}
+        for link in self.links:
+            expert.setdefault(link[0], []).append(self.switch(link)["expert"])
+        return {name: np.min(links, axis=0) for name, links in expert.items()}
+
     def would_be_expert(self, link: Link) -> NDArray[np.bool_]:
         """The steps in which the switch with the threshold recorded had been in expert mode.
 
@@ -261,17 +273,13 @@ class Timeline:
 
     def _series(self) -> dict[tuple[str, tuple[str, ...]], NDArray[np.floating]]:
         series: dict[tuple[str, tuple[str, ...]], NDArray[np.floating]] = {}
-        expert: dict[str, list[NDArray[np.floating]]] = {}
         for link in self.links:
             switch = self.switch(link)
             series |= {(quantity, link): switch[quantity] for quantity in names.TIMELINE}
-            expert.setdefault(link[0], []).append(switch["expert"])
             if not self.switched:
                 would_be = self.would_be_expert(link).astype(float)
                 series[names.WOULD_BE_EXPERT, link] = would_be
-        # a teacher is paused where every one of its links is in expert mode
-        series |= {(names.PAUSED, (name,)): np.min(links, axis=0) for name, links in expert.items()}
-        return series
+        return series | {(names.PAUSED, (name,)): steps for name, steps in self._paused().items()}
 
 
 def window_size(total_steps: int) -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from dashboards.analysis.explanations import (
     HeatMaps,
+    NetworkMaps,
     Source,
     agreement_table,
     method_rows,
@@ -32,14 +33,21 @@ def heat_maps(count: int = 3, *networks: str, seed: int = 0) -> HeatMaps:
     # the same images whatever the seed, as a test set gives them
     images = np.random.default_rng(9).random((5, 4, 4), dtype=np.float32)[:count]
     maps = {name: draw.random((count, 4, 4), dtype=np.float32) for name in networks}
-    return HeatMaps(images, [f"class {at}" for at in range(count)], maps)
+    classes = [f"class {at}" for at in range(count)]
+    # each but the first network takes the second image for the first
+    predicted = {name: [classes[0], *classes[:1], *classes[2:]][:count] for name in networks[1:]}
+    predicted |= dict.fromkeys(networks[:1], classes)
+    return HeatMaps(images, classes, maps, predicted)
 
 
 def test_arrays_come_back_as_they_were_but_for_rounding() -> None:
     written = heat_maps(3, "T1", "S1")
-    explanation = Explanation(written.images, written.maps, {}, written.classes, [])
+    explanation = Explanation(
+        written.images, written.maps, {}, written.classes, [], written.predicted
+    )
     read = read_heat_maps(explanation.arrays())
     assert read.classes == written.classes
+    assert read.predicted == written.predicted
     np.testing.assert_allclose(read.images, written.images, atol=0.5 / 255)
     assert read.maps.keys() == {"T1", "S1"}
     for network, maps in read.maps.items():
@@ -79,8 +87,9 @@ def test_rows_are_cut_to_the_images_that_all_have() -> None:
     assert shown is not None
     assert (len(shown.images), len(shown.classes), others) == (2, 2, [])
     assert list(drawn) == ["dml", "switokd"]
-    assert {len(maps) for row in drawn.values() for maps in row.values()} == {2}
-    np.testing.assert_array_equal(drawn["dml"]["T1"], explained["a"].maps["T1"][:2])
+    assert {len(own.maps) for row in drawn.values() for own in row.values()} == {2}
+    np.testing.assert_array_equal(drawn["dml"]["T1"].maps, explained["a"].maps["T1"][:2])
+    assert drawn["dml"]["S1"].predicted == ["class 0", "class 0"]
 
 
 def test_a_run_explained_on_other_images_is_left_out_and_named() -> None:
@@ -122,10 +131,16 @@ def test_anything_but_numbers_is_passed_over() -> None:
 
 def test_the_grid_has_a_line_per_row_and_a_cell_per_image_and_network() -> None:
     shown = heat_maps(3, "T1", "S1")
-    rows = {"dml <1>": shown.maps, "vanilla": {"S1": shown.maps["S1"]}}
+    rows = {
+        "dml <1>": {name: shown.of(name) for name in shown.maps},
+        # of an older run, which does not say its predictions
+        "vanilla": {"S1": NetworkMaps(shown.maps["S1"], [])},
+    }
     page = overlay_grid(shown, rows, {"T1": "wrn_16_2", "S1": "resnet20"})
     assert page.count('<div class="line">') == 3
     assert page.count("<img") == 3 + 6 + 3
     assert page.count('<div class="blank">') == 3
     assert page.count('alt="dml &lt;1&gt;, T1 wrn_16_2"') == 3
     assert "<1>" not in page
+    assert page.count('<div class="said">') == 5
+    assert page.count("✗ class 0") == 1

@@ -13,6 +13,7 @@ from PIL import Image
 from dashboards.figures.heat_maps import (
     COLOUR_MAP,
     MOST_SCENES,
+    WRONG,
     overlay_figure,
     png,
     surface_figure,
@@ -27,14 +28,17 @@ MAPS = {
 }
 NAMES = {"T1": "T1 wrn_16_2", "S1": "S1 resnet20"}
 CLASSES = ["cat", "dog", "owl"]
+SAID = {"T1": CLASSES, "S1": ["cat", "owl", "cat"]}
 
 
 def test_overlay_has_an_image_row_and_two_rows_a_network() -> None:
     images = np.zeros((3, 4, 4), dtype=np.float32)
-    figure = overlay_figure(images, MAPS, NAMES, CLASSES)
+    figure = overlay_figure(images, MAPS, NAMES, CLASSES, SAID)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert titles == CLASSES
+    assert titles == [*CLASSES, *CLASSES, "cat", "✗ owl", "✗ cat"]
+    wrong = {axes.get_title() for axes in figure.axes if axes.title.get_color() == WRONG}
+    assert wrong == {"✗ owl", "✗ cat"}
     assert texts == ["image", "T1 wrn_16_2", "S1 resnet20"]
     overlaid = [axes.images[1].get_array() for axes in figure.axes if len(axes.images) == 2]
     assert len(overlaid) == 6
@@ -45,7 +49,7 @@ def test_overlay_has_an_image_row_and_two_rows_a_network() -> None:
 
 
 def test_png_is_a_picture_of_the_figures_size() -> None:
-    figure = overlay_figure(np.zeros((3, 4, 4), dtype=np.float32), MAPS, NAMES, CLASSES)
+    figure = overlay_figure(np.zeros((3, 4, 4), dtype=np.float32), MAPS, NAMES, CLASSES, SAID)
     picture = Image.open(io.BytesIO(png(figure)))
     assert picture.format == "PNG"
     assert picture.width / picture.height == pytest.approx(

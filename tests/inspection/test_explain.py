@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from switokd.inspection.explain import _FirstOfEachClass, _Tally, compare_maps, heat_maps
+from switokd.inspection.explain import (
+    _FirstOfEachClass,
+    _Tally,
+    compare_maps,
+    heat_maps,
+    predictions,
+)
 from switokd.models import MODELS, build_model, target_layer
 
 
@@ -86,14 +93,28 @@ def test_images_shown_are_each_classs_first_then_its_second() -> None:
     labels = [2, 0, 2, 1, 0, 0]
     images = torch.arange(6, dtype=torch.float32).view(6, 1, 1, 1)
     maps = {"S1": np.arange(6, dtype=np.float32).reshape(6, 1, 1)}
-    shown.add(labels[:4], images[:4], {"S1": maps["S1"][:4]})
-    shown.add(labels[4:], images[4:], {"S1": maps["S1"][4:]})
+    said = {"S1": [10, 11, 12, 13, 14, 15]}
+    for part in (slice(4), slice(4, None)):
+        own = {"S1": maps["S1"][part]}
+        shown.add(labels[part], images[part], own, {"S1": said["S1"][part]})
     chosen = shown.chosen()
-    assert [(label, image.item()) for label, image, _ in chosen] == [
+    assert [(one.label, one.image.item()) for one in chosen] == [
         (0, 1.0),
         (1, 3.0),
         (2, 0.0),
         (0, 4.0),
         (2, 2.0),
     ]
-    assert all(image.item() == own["S1"].item() for _, image, own in chosen)
+    assert all(one.image.item() == one.maps["S1"].item() for one in chosen)
+    assert [one.predicted["S1"] for one in chosen] == [11, 13, 10, 14, 12]
+
+
+def test_predictions_are_those_of_evaluation_mode() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    network(torch.randn(8, 1, 2, 2))
+    images = torch.randn(5, 1, 2, 2) + 2
+    said = predictions(network, images)
+    assert network.training
+    assert said == network.eval()(images).argmax(dim=1).tolist()
+    assert said != network.train()(images).argmax(dim=1).tolist()

@@ -117,6 +117,22 @@ def test_epoch_means_count_images_not_steps() -> None:
     assert (timeline.images(steps=2), timeline.images(steps=3)) == (8, 108)
 
 
+def test_a_teacher_waits_where_all_its_links_do() -> None:
+    timeline = Timeline(("T1", "S1", "S2"), [("T1", "S1"), ("T1", "S2")])
+    assert timeline.paused_share("T1") == 0
+    modes = [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.0, 0.0)]
+    one = torch.tensor(1.0)
+    for both in modes:
+        states = {
+            link: SwitchState(one, one, one, one, one, torch.tensor(mode))
+            for link, mode in zip(timeline.links, both, strict=True)
+        }
+        losses = dict.fromkeys(timeline.networks, one)
+        timeline.record(CohortStep(losses, losses, states, frozenset()), 8)
+    assert timeline.paused_share("T1") == pytest.approx(2 / 5)
+    assert timeline.expert_share(("T1", "S1")) == pytest.approx(3 / 5)
+
+
 def test_the_expert_share_is_over_all_steps_so_far() -> None:
     timeline = recorded(9)
     assert timeline.expert_share(("T1", "S1")) == pytest.approx(4 / 9)

@@ -115,7 +115,7 @@ def test_every_epoch_series_has_one_value_an_epoch(workplace: Workplace, first: 
         cost = ("parameters", "multiply_adds", "milliseconds_per_image")
         names += [f"{quantity}/{name}" for quantity in cost for name in trial.networks]
         if trial.links:
-            names += [f"agreement/{LINK}", f"expert_share/{LINK}"]
+            names += [f"agreement/{LINK}", f"expert_share/{LINK}", "paused_share/T1"]
         for name in names:
             assert list(series.pop(name)) == [trial.recipe.epochs], name
         series = {k: v for k, v in series.items() if not k.startswith("val_calibration_error/")}
