@@ -8,12 +8,13 @@ import pandas as pd
 
 # of the student's network in a pair, by the comparison's own rule for the epoch
 BEST_TOP1, BEST_GAIN = "best_top1", "best_gain"
-# what MLflow does not take in a metric's name
+# MLflow takes neither in a metric's name; pairs that differ in them alone must differ in others
+SIDES, NEIGHBOURS = (">", " to "), ("+", " and ")
 NOT_IN_NAMES = re.compile(r"[^\w\-. /]+")
 
 
 def best_rows(frame: pd.DataFrame) -> dict[str, float]:
-    """`best_top1/wrn_16_2-resnet20/S1` of each pair's student: the highest mean over seeds that any
+    """`best_top1/wrn_16_2 to resnet20/S1` of each pair's student: the highest mean over seeds that any
     method reached there, in percent, and as `best_gain/...` how far it is above the baseline.
 
     `frame`: `comparison.comparison_frame`. A gain that is not known is left out.
@@ -25,7 +26,8 @@ def best_rows(frame: pd.DataFrame) -> dict[str, float]:
     for (dataset, pair, network), rows in students.groupby(["dataset", "pair", "network"]):
         best = rows.sort_values("compared_mean", kind="stable").iloc[-1]
         parts = [dataset, pair, network] if several else [pair, network]
-        which = "/".join(NOT_IN_NAMES.sub("-", str(part)) for part in parts)
+        which = "/".join(map(str, parts)).replace(*SIDES).replace(*NEIGHBOURS)
+        which = NOT_IN_NAMES.sub("-", which)
         found[f"{BEST_TOP1}/{which}"] = float(best["compared_mean"])
         if pd.notna(best["compared_difference"]):
             found[f"{BEST_GAIN}/{which}"] = float(best["compared_difference"])

@@ -10,6 +10,8 @@ from dashboards.analysis.columns import PARAMS, columns_of
 from dashboards.analysis.grouping import finished, networks
 from dashboards.analysis.significance import percent_interval, summarise
 
+# more at once are not told apart
+MOST_LINES = 5
 POINT_COLUMNS = [
     *("x", "method", "line", "mean", "low", "high", "seeds", "values", "compared_epoch"),
 ]
@@ -67,3 +69,9 @@ def sensitivity_points(rows: pd.DataFrame, axis: str, keys: Sequence[str]) -> pd
     points = pd.DataFrame.from_records(records, columns=POINT_COLUMNS)
     several = points.groupby("line")["x"].transform("nunique") > 1
     return points[several].reset_index(drop=True)
+
+
+def lines_of(points: pd.DataFrame) -> list[str]:
+    """The lines of `sensitivity_points`, the one with the highest mean first."""
+    best = points.groupby("line")["mean"].max()
+    return list(best.sort_values(ascending=False, kind="stable").index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboards.analysis.swept_axes import sensitivity_points, swept_keys
+from dashboards.analysis.swept_axes import MOST_LINES, lines_of, sensitivity_points, swept_keys
 from dashboards.figures.comparison_figures import parallel_coordinates, sensitivity_figure
 from dashboards.pages.selection import STILL, select
 from dashboards.reports.wording import INTERVAL_CAPTION, epoch_rule
@@ -17,7 +17,6 @@ ROOM = """<style>
 
 
 # more lines than these hide each other, and the legend fills a phone
-LINES_AT_FIRST = 5
 
 
 def page() -> None:
@@ -38,9 +37,9 @@ def page() -> None:
     dataset = middle.selectbox("Data set", datasets)
     rows = rows[rows["dataset"] == dataset]
     points = sensitivity_points(rows, key, keys)
-    lines = list(points.groupby("line")["mean"].max().sort_values(ascending=False).index)
+    lines = lines_of(points)
     picked = st.multiselect(
-        "Lines, the best first", lines, lines[:LINES_AT_FIRST], key=f"lines of {dataset} {key}"
+        "Lines, the best first", lines, lines[:MOST_LINES], key=f"lines of {dataset} {key}"
     )
     st.plotly_chart(
         sensitivity_figure(points[points["line"].isin(picked)], key), key="lines", config=STILL

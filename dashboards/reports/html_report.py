@@ -17,7 +17,13 @@ from dashboards.analysis.grouping import finished, grouped
 from dashboards.analysis.labels import trial_name
 from dashboards.analysis.leaderboard import leaderboard
 from dashboards.analysis.lengths import newest, superseded_note
-from dashboards.analysis.swept_axes import sensitivity_points, student_rows, swept_keys
+from dashboards.analysis.swept_axes import (
+    MOST_LINES,
+    lines_of,
+    sensitivity_points,
+    student_rows,
+    swept_keys,
+)
 from dashboards.analysis.windows import (
     accuracy_points,
     averaged,
@@ -114,8 +120,12 @@ def report_html(
     for key in keys:
         answers = sensitivity_points(rows, key, keys)
         if not answers.empty:
-            figure = sensitivity_figure(answers, key)
-            parts[f"Sensitivity to {key}"] = figure_html(figure, INTERVAL_CAPTION)
+            shown = answers[answers["line"].isin(lines_of(answers)[:MOST_LINES])]
+            left_out = answers["line"].nunique() - shown["line"].nunique()
+            told = f"The {MOST_LINES} best lines; {left_out} more on the dashboard. "
+            parts[f"Sensitivity to {key}"] = figure_html(
+                sensitivity_figure(shown, key), (told if left_out else "") + INTERVAL_CAPTION
+            )
     timelines = cohort_timelines(trials, points, histories)
     parts |= {
         name: figure_html(figure, TIMELINE_CAPTION.format("means over seeds"))

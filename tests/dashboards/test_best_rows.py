@@ -17,6 +17,7 @@ ROWS = [
     ("digits", "1T1S", "wrn_16_2>resnet20", "S1", "student", 92.0, 3.0),
     ("digits", "1T1S", "wrn_16_2>resnet20", "T1", "teacher", 99.0, 9.0),
     ("digits", "2T1S", "a+b>c", "S1", "student", 80.0, -1.5),
+    ("digits", "1T2S", "a>b+c", "S1", "student", 70.0, 0.5),
     ("digits", "1T2S", "failed>x", "S1", "student", math.nan, math.nan),
     ("digits", "single", "resnet20", "S1", "student", 99.0, 0.0),
 ]
@@ -25,9 +26,11 @@ ROWS = [
 def test_the_best_of_each_pair_and_its_gain_where_known() -> None:
     found = best_rows(pd.DataFrame(ROWS, columns=COLUMNS))
     assert found == {
-        "best_top1/wrn_16_2-resnet20/S1": 93.0,
-        "best_top1/a-b-c/S1": 80.0,
-        "best_gain/a-b-c/S1": -1.5,
+        "best_top1/wrn_16_2 to resnet20/S1": 93.0,
+        "best_top1/a and b to c/S1": 80.0,
+        "best_gain/a and b to c/S1": -1.5,
+        "best_top1/a to b and c/S1": 70.0,
+        "best_gain/a to b and c/S1": 0.5,
     }
     assert best_rows(pd.DataFrame(columns=COLUMNS)) == {}
 
@@ -35,8 +38,8 @@ def test_the_best_of_each_pair_and_its_gain_where_known() -> None:
 def test_several_data_sets_are_told_apart_in_names_that_mlflow_takes() -> None:
     other = ("my_data:make", *ROWS[0][1:5], 50.0, 1.0)
     found = best_rows(pd.DataFrame([*ROWS, other], columns=COLUMNS))
-    assert found["best_top1/my_data-make/wrn_16_2-resnet20/S1"] == 50.0
-    assert found["best_top1/digits/wrn_16_2-resnet20/S1"] == 93.0
+    assert found["best_top1/my_data-make/wrn_16_2 to resnet20/S1"] == 50.0
+    assert found["best_top1/digits/wrn_16_2 to resnet20/S1"] == 93.0
     for name in found:
         _validate_metric_name(name)
 

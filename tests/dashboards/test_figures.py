@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from dashboards.analysis.comparison import comparison_frame
-from dashboards.analysis.swept_axes import sensitivity_points, student_rows, swept_keys
+from dashboards.analysis.swept_axes import lines_of, sensitivity_points, student_rows, swept_keys
 from dashboards.figures.comparison_figures import (
     interval_figure,
     pair_matrix,
@@ -117,6 +117,9 @@ def test_accuracy_against_temperature_with_intervals(trials: pd.DataFrame) -> No
     assert [tuple(map(float, values)) for values in line["values"]] == [
         pytest.approx(values) for values in frame["compared_values"]
     ]
+    best = [points.loc[points["line"] == name, "mean"].max() for name in lines_of(points)]
+    assert best == sorted(best, reverse=True)
+    assert len(best) == 4
     figure = sensitivity_figure(points, "temperature")
     drawn = [trace for trace in figure.data if trace.mode == "lines+markers"]
     assert len(drawn) == 4

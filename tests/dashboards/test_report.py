@@ -72,3 +72,14 @@ def test_a_report_of_nothing_says_so(writer: Any, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(RunFrames(writer.uri), path, None)
     assert "No trial has finished yet." in path.read_text(encoding="utf-8")
+
+
+def test_of_many_lines_the_best_are_drawn_and_the_rest_is_counted(
+    quickstart_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: str
+) -> None:
+    assert "best lines" not in report
+    monkeypatch.setattr("dashboards.reports.html_report.MOST_LINES", 3)
+    path = tmp_path / "report.html"
+    write_report(RunFrames(quickstart_store), path, None)
+    text = path.read_text(encoding="utf-8")
+    assert text.count("The 3 best lines; 1 more on the dashboard.") == 1

@@ -152,9 +152,13 @@ def test_a_head_of_another_number_of_classes_begins_anew(tmp_path: Path) -> None
 def test_a_new_head_is_for_weights_that_need_one(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no head of another number of classes than 10: leave out"):
         build_trainer(trial(weights, frozen=False, new_head=True), CPU)
-    # all else must fit
+    # all else must fit, what goes into the head too
     path = tmp_path / "odd.pt"
     odd = build_model("tiny_wide", 7).state_dict()
+    head = next(key for key in odd if key.endswith("weight") and odd[key].shape[0] == 7)
+    torch.save({**odd, head: torch.ones(7, odd[head].shape[1] + 1)}, path)
+    with pytest.raises(SpecError, match="1 of another shape"):
+        build_trainer(trial(path, frozen=False, new_head=True), CPU)
     del odd[next(iter(odd))]
     torch.save(odd, path)
     with pytest.raises(SpecError, match="1 missing"):
