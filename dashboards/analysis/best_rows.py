@@ -14,7 +14,7 @@ NOT_IN_NAMES = re.compile(r"[^\w\-. /]+")
 
 
 def best_rows(frame: pd.DataFrame) -> dict[str, float]:
-    """`best_top1/wrn_16_2 to resnet20/S1` of each pair's student: the highest mean over seeds that any
+    """`best_top1/wrn_16_2 to resnet20/S1` of each pair's student: the highest mean that any
     method reached there, in percent, and as `best_gain/...` how far it is above the baseline.
 
     `frame`: `comparison.comparison_frame`. A gain that is not known is left out.

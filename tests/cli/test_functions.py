@@ -115,6 +115,10 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(
     notebook = nbformat.read(PAGE.with_name("notebook.ipynb"), as_version=4)
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") for cell in notebook.cells), "outputs are not kept"
+    for cell in notebook.cells:
+        cell["source"] = (
+            cell["source"].replace('"epochs": 6', '"epochs": 2').replace("[0, 1]", "[0]")
+        )
     for name in list(os.environ):
         if name.startswith(("RAY_", "MLFLOW_")):
             monkeypatch.delenv(name)
@@ -125,7 +129,7 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     shown = "".join(output.get("text", "") for output in outputs)
     assert "unknown dataset 'digit'; did you mean 'digits'?" in shown
-    assert re.search(r"expert mode in \d+% of 30 steps", shown)
+    assert re.search(r"expert mode in \d+% of 10 steps", shown)
     kinds = [kind for output in outputs for kind in output.get("data", {})]
     assert kinds.count("application/vnd.plotly.v1+json") == 2
     assert "text/html" in kinds, "no table"

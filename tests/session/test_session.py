@@ -16,6 +16,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from switokd import names
 from switokd.files.lock import HeldError
 from switokd.session.trial_session import TrialResult, TrialSession, open_session
 from switokd.spec.experiment import Experiment
@@ -137,6 +138,40 @@ def test_a_full_disk_costs_checkpoints_but_no_training(
         session.advance()
         result = session.finish()
     assert_equal_results(result, undisturbed)
+
+
+def test_a_disk_that_is_full_at_the_end_is_made_up_for_by_the_next_call(
+    tmp_path: Path, undisturbed: TrialResult
+) -> None:
+    store = tracking.open_experiment("session", put_empty_store(tmp_path / "mlflow.db"), tmp_path)
+
+    def opened() -> AbstractContextManager[TrialSession]:
+        return open_session(trial(), runs=tmp_path, tracker=TrialTracker(store, trial()), threads=1)
+
+    def end_on_a_full_disk() -> None:
+        with opened() as session:
+            for _ in session.epochs():
+                pass
+            # the store and the trial's files lie on the same disk
+            with files_limited_to(1000):
+                session.finish(patience_seconds=0.0)
+
+    with pytest.raises(OSError, match="File too large"):
+        end_on_a_full_disk()
+    run = store.trial_runs()[trial().trial_id]
+    assert run.info.status == "FAILED"
+    assert "File too large" in run.data.tags[names.FAILURE]
+    result = finish(opened(), begins_at=12)
+    assert_equal_results(result, undisturbed)
+    run = store.trial_runs()[trial().trial_id]
+    assert run.info.status == "FINISHED"
+    assert names.FAILURE not in run.data.tags
+    client = MlflowClient(store.uri)
+    for name in run.data.metrics:
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
+        assert len(steps) == len(set(steps)), name
+    gaps = client.get_metric_history(run.info.run_id, "gap/T1-S1")
+    assert sorted(point.step for point in gaps) == list(range(1, 13))
 
 
 def test_a_resumed_trial_keeps_its_number_of_threads(tmp_path: Path) -> None:

@@ -288,6 +288,33 @@ def test_points_wait_for_a_silent_store_and_arrive_in_order(
     assert caplog.text.count("answers again") == 1
 
 
+class NotedPauses(threading.Condition):
+    """Notes how long it should wait for what may come meanwhile, and waits not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
+        if timeout is None:
+            return super().wait_for(predicate)
+        self.seconds += [timeout] if timeout else []
+        return predicate()
+
+
+def test_pauses_grow_to_a_limit_and_begin_anew_after_an_answer() -> None:
+    store = FlakyStore(lambda call: None if call in (8, 9) or call > 11 else ConnectionError())
+    outbox = Outbox(store.send, 10, "the store")
+    pauses = outbox._changed = NotedPauses()
+    outbox.add(numbered(25))
+    outbox.release()
+    outbox.start()
+    while outbox.waiting():
+        outbox._thread.join(0.001)
+    outbox.close()
+    assert pauses.seconds == [0.5, 1, 2, 4, 8, 15, 15, 0.5, 1]
+
+
 @pytest.mark.usefixtures("_impatient")
 def test_a_refusal_is_final() -> None:
     store = FlakyStore(lambda call: RefusedError("no") if call == 2 else None)

@@ -26,15 +26,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 OBJECT_STORE_BYTES = 80_000_000
+NODE_CPUS = 2
 
 
-def head() -> Cluster:
-    """A cluster of a node that trains nothing."""
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head that trains nothing, and two workers with a core each."""
     prepare()
     # Ray reads its authentication mode when it is first imported
     from ray.cluster_utils import Cluster
 
-    return Cluster(
+    cluster = Cluster(
         initialize_head=True,
         head_node_args={
             "num_cpus": 0,
@@ -42,27 +44,25 @@ def head() -> Cluster:
             "object_store_memory": OBJECT_STORE_BYTES,
         },
     )
-
-
-def joining(cluster: Cluster) -> dict[str, str]:
-    """What a driver must know to use the cluster."""
-    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
-    return {"RAY_ADDRESS": cluster.address} | {name: os.environ[name] for name in names}
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A head, and two workers with a core each."""
-    cluster = head()
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
     yield cluster
     cluster.shutdown()
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def joined(cluster: Cluster) -> dict[str, str]:
-    return joining(cluster)
+    """What a driver must know to use the cluster."""
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+    return {"RAY_ADDRESS": cluster.address} | {name: os.environ[name] for name in names}
 
 
 def test_a_store_in_a_file_is_refused_on_several_nodes(
@@ -80,42 +80,6 @@ def test_a_store_in_a_file_is_refused_on_several_nodes(
     assert workplace.trial_runs("small") == {}
 
 
-def test_a_removed_node_loses_and_doubles_nothing(
-    tmp_path_factory: pytest.TempPathFactory, cluster: Cluster, joined: dict[str, str]
-) -> None:
-    server = Server(tmp_path_factory.mktemp("server"))
-    server.start()
-    workplace = Workplace(
-        tmp_path_factory.mktemp("removal"), MLFLOW_TRACKING_URI=server.uri, **joined
-    )
-    content = small_experiment(
-        name="removal",
-        methods=["dml", "switokd"],
-        recipe={"epochs": 4},
-        resources={"checkpoint_seconds": 0.4},
-    )
-    trials = workplace.write(content).trials
-    try:
-        sweep = workplace.start("sweep", workplace.file.name)
-        workers: dict[str, int] = {}
-        for trial in trials:
-            await_(lambda t=trial: len(workplace.checkpoints(t)) > 1, of=sweep)
-            workers[trial.trial_id] = workplace.hold_worker(trial)
-        assert len(set(workers.values())) == 2, "the trials share a node"
-        for worker in workers.values():
-            os.kill(worker, signal.SIGCONT)
-        cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
-        output, _ = sweep.communicate(timeout=240)
-        assert sweep.returncode == 0, output
-        assert sum("it goes on from its checkpoint" in line for line in output.splitlines()) == 1
-        (moved,) = (t for t in trials if workplace.worker_pid(t) != workers[t.trial_id])
-        assert set(workplace.trial_runs("removal")) == set(workers)
-        assert {run.info.status for run in workplace.runs("removal")} == {"FINISHED"}
-        assert_as_if_undisturbed(workplace, moved)
-    finally:
-        server.stop()
-
-
 NETWORK = """
 from pathlib import Path
 from torch import nn
@@ -131,7 +95,7 @@ def net(num_classes):
 @contextmanager
 def node_without(folder: Path, cluster: Cluster) -> Iterator[None]:
     """A node of the cluster to whose processes the folder is empty, as on a machine without it."""
-    node = f"{sys.executable} -m ray.scripts.scripts start --block --num-cpus 1"
+    node = f"{sys.executable} -m ray.scripts.scripts start --block --num-cpus {NODE_CPUS}"
     node += f" --address {cluster.address} --object-store-memory {OBJECT_STORE_BYTES}"
     hidden = f"mount -t tmpfs none {folder} && exec {node}"
     log = folder.parent / "node.log"
@@ -150,36 +114,69 @@ def node_without(folder: Path, cluster: Cluster) -> Iterator[None]:
 
 
 def test_a_node_without_the_users_module_is_given_it(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory,
+    cluster: Cluster,
+    joined: dict[str, str],
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    server = Server(tmp_path_factory.mktemp("server"))
-    server.start()
     modules = tmp_path_factory.mktemp("parent") / "modules"
     modules.mkdir()
     monkeypatch.syspath_prepend(modules)
-    cluster = head()
-    try:
-        with node_without(modules, cluster):
-            workplace = Workplace(
-                tmp_path_factory.mktemp("given"),
-                MLFLOW_TRACKING_URI=server.uri,
-                PYTHONPATH=str(modules),
-                **joining(cluster),
-            )
-            log = workplace.folder / "log"
-            text = NETWORK.format(log=str(log))
-            (modules / "brought_along.py").write_text(text, encoding="utf-8")
-            content = small_experiment(
-                methods=["dml"],
-                cohorts=[{"teachers": ["wrn_16_1"], "students": ["brought_along:net"]}],
-            )
-            workplace.write(content)
-            status, output = workplace.sweep()
-        assert status == 0, output
-        driver, *_, worker = log.read_text().split()
-        assert driver == str(modules / "brought_along.py")
-        assert "py_modules" in worker
-        assert {run.info.status for run in workplace.runs("small")} == {"FINISHED"}
-    finally:
-        cluster.shutdown()
-        server.stop()
+    workplace = Workplace(
+        tmp_path_factory.mktemp("given"),
+        MLFLOW_TRACKING_URI=server.uri,
+        PYTHONPATH=str(modules),
+        **joined,
+    )
+    log, module = workplace.folder / "log", modules / "brought_along.py"
+    with node_without(modules, cluster):
+        module.write_text(NETWORK.format(log=str(log)), encoding="utf-8")
+        content = small_experiment(
+            name="given",
+            methods=["dml"],
+            cohorts=[{"teachers": ["wrn_16_1"], "students": ["brought_along:net"]}],
+            # as many as that node alone has
+            resources={"cpus": NODE_CPUS},
+        )
+        workplace.write(content)
+        status, output = workplace.sweep()
+    assert status == 0, output
+    driver, *_, worker = log.read_text().split()
+    assert driver == str(module)
+    assert "py_modules" in worker
+    assert {run.info.status for run in workplace.runs("given")} == {"FINISHED"}
+
+
+def test_a_removed_node_loses_and_doubles_nothing(
+    tmp_path_factory: pytest.TempPathFactory,
+    cluster: Cluster,
+    joined: dict[str, str],
+    server: Server,
+) -> None:
+    workplace = Workplace(
+        tmp_path_factory.mktemp("removal"), MLFLOW_TRACKING_URI=server.uri, **joined
+    )
+    content = small_experiment(
+        name="removal",
+        methods=["dml", "switokd"],
+        recipe={"epochs": 4},
+        resources={"checkpoint_seconds": 0.4},
+    )
+    trials = workplace.write(content).trials
+    sweep = workplace.start("sweep", workplace.file.name)
+    workers: dict[str, int] = {}
+    for trial in trials:
+        await_(lambda t=trial: len(workplace.checkpoints(t)) > 1, of=sweep)
+        workers[trial.trial_id] = workplace.hold_worker(trial)
+    assert len(set(workers.values())) == 2, "the trials share a node"
+    for worker in workers.values():
+        os.kill(worker, signal.SIGCONT)
+    cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
+    output, _ = sweep.communicate(timeout=240)
+    assert sweep.returncode == 0, output
+    assert sum("it goes on from its checkpoint" in line for line in output.splitlines()) == 1
+    (moved,) = (t for t in trials if workplace.worker_pid(t) != workers[t.trial_id])
+    assert set(workplace.trial_runs("removal")) == set(workers)
+    assert {run.info.status for run in workplace.runs("removal")} == {"FINISHED"}
+    assert_as_if_undisturbed(workplace, moved)

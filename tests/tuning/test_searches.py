@@ -66,14 +66,16 @@ def test_a_guided_search_that_was_killed_goes_on_to_its_number_of_trials(
     assert len(workplace.trial_runs("guided")) == 12
 
 
-def test_a_trial_that_asha_stops_is_finished_and_says_so(workplace: Workplace) -> None:
-    search = {"algorithm": "random", "trials": 5, "space": RATE, "scheduler": "asha"}
-    experiment = workplace.write(
-        searching("halved", search | {"reduction_factor": 2, "seed": 1}, epochs=4)
-    )
+@pytest.mark.parametrize(("scheduler", "own"), [("asha", {"reduction_factor": 2}), ("median", {})])
+def test_a_trial_that_a_scheduler_stops_is_finished_and_says_so(
+    workplace: Workplace, scheduler: str, own: dict[str, Any]
+) -> None:
+    search = {"algorithm": "random", "trials": 5, "space": RATE, "scheduler": scheduler, "seed": 1}
+    name = f"by-{scheduler}"
+    experiment = workplace.write(searching(name, search | own, epochs=4))
     status, output = workplace.sweep()
     assert status == 0, output
-    runs = workplace.trial_runs("halved")
+    runs = workplace.trial_runs(name)
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     stopped = {key: run for key, run in runs.items() if names.STOPPED in run.data.tags}
     assert 0 < len(stopped) < 5
@@ -88,7 +90,7 @@ def test_a_trial_that_asha_stops_is_finished_and_says_so(workplace: Workplace) -
         assert (folder / "weights" / "S1-last.pt").exists()
         if trial.trial_id in stopped:
             assert len(epochs) < 4
-            assert run.data.tags[names.STOPPED] == f"epoch {len(epochs)}: stopped by asha"
+            assert run.data.tags[names.STOPPED] == f"epoch {len(epochs)}: stopped by {scheduler}"
         else:
             assert len(epochs) == 4
     ended = {key: run.info.end_time for key, run in runs.items()}
@@ -96,15 +98,21 @@ def test_a_trial_that_asha_stops_is_finished_and_says_so(workplace: Workplace) -
     status, output = workplace.sweep()
     assert status == 0, output
     assert "5 finished before, 0 to train" in output
-    now = workplace.trial_runs("halved")
+    now = workplace.trial_runs(name)
     assert {key: run.info.end_time for key, run in now.items()} == ended
 
 
-def test_a_population_tracks_every_change(workplace: Workplace) -> None:
+def test_a_killed_population_goes_on_and_tracks_every_change(workplace: Workplace) -> None:
     search = {"algorithm": "random", "trials": 4, "space": RATE, "scheduler": "pbt"}
     experiment = workplace.write(
         searching("population", search | {"perturbation_epochs": 1}, epochs=4)
     )
+    driver = workplace.start("sweep", workplace.file.name)
+    await_(lambda: any_changed(workplace, "population"), 300, of=driver)
+    driver.kill()
+    driver.wait()
+    assert {run.info.status for run in workplace.trial_runs("population").values()} != {"FINISHED"}
+
     status, output = workplace.sweep()
     assert status == 0, output
     runs = workplace.trial_runs("population")
@@ -132,3 +140,11 @@ def test_a_population_tracks_every_change(workplace: Workplace) -> None:
     assert "its worker ended" not in output
     begun = max(run.info.start_time for run in runs.values())
     assert begun < min(run.info.end_time for run in runs.values())
+
+
+def any_changed(workplace: Workplace, experiment: str) -> bool:
+    """Whether a member of a population has gone on from another."""
+    if workplace.client.get_experiment_by_name(experiment) is None:
+        return False
+    runs = workplace.trial_runs(experiment).values()
+    return any(name.startswith("pbt/") for run in runs for name in run.data.metrics)

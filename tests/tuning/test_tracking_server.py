@@ -15,7 +15,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from mlflow import MlflowClient
 
+from switokd.session.trial_session import open_session
+from switokd.spec.experiment import Experiment
+from switokd.tracking import outbox
+from switokd.tracking.tracker import TrialTracker, open_experiment
 from switokd.training.timeline import window_size
 from tests.processes import await_
 from tests.tuning.mlflow_server import Server
@@ -126,6 +131,34 @@ def test_an_outage_delays_points_and_stops_no_training(
     assert sweep.returncode == 0, output
     assert "does not answer" in output
     assert_complete(workplace, "outage")
+
+
+def test_a_trial_begins_while_nobody_answers(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LONGEST_PAUSE_SECONDS", 0.5)
+    content = small_experiment(name="away", methods=["switokd"], recipe={"train_images": 200})
+    (trial,) = Experiment.model_validate(content).trials
+    tracked = open_experiment("away", server.uri, tmp_path)
+    server.stop()
+    try:
+        tracker = TrialTracker(tracked, trial)
+        with open_session(trial, runs=tmp_path, tracker=tracker, threads=1) as session:
+            for _ in session.epochs():
+                pass
+            server.start()
+            result = session.finish()
+    finally:
+        if not server.answers():
+            server.start()
+    (run,) = tracked.trial_runs().values()
+    assert (run.info.run_id, run.info.status) == (result.run_id, "FINISHED")
+    client = MlflowClient(server.uri)
+    gaps = client.get_metric_history(run.info.run_id, "gap/T1-S1")
+    told = {point.step: point.value for point in gaps}
+    recorded = session.trainer.timeline.switch(("T1", "S1"))["gap"]
+    assert told == pytest.approx(dict(enumerate(map(float, recorded), start=1)), rel=1e-6)
+    assert len(gaps) == len(told)
 
 
 def test_a_slow_server_only_costs_its_own_time(
