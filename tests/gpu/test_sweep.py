@@ -1,0 +1,83 @@
+"""A real sweep on a GPU that one trial has alone, four share, or as many as were measured to fit.
+
+Where Ray and MLflow are installed. Whoever shares it, a trial's weights are equal to the bit.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+if TYPE_CHECKING:
+    from tests.tuning.workplace import Workplace
+
+SHARES = (1, 4, "auto")
+TRIALS = 8
+TRAIN_IMAGES, EPOCHS = 1438, 4
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+Weights = dict[str, dict[str, torch.Tensor]]
+
+
+@functools.cache
+def swept(share: int | str) -> tuple[float, Weights]:
+    """Images a second of a whole sweep, from its first trial's start to its last one's end, and
+    the students' last weights by trial."""
+    pytest.importorskip("ray")
+    pytest.importorskip("mlflow")
+    from tests.tuning.workplace import Workplace
+
+    with tempfile.TemporaryDirectory() as folder:
+        workplace = Workplace(Path(folder))
+        try:
+            return _sweep(workplace, share)
+        finally:
+            workplace.close()
+
+
+def _sweep(workplace: Workplace, share: int | str) -> tuple[float, Weights]:
+    from tests.tuning.workplace import small_experiment
+
+    content = small_experiment(
+        name="shared",
+        methods=["switokd"],
+        seeds=list(range(TRIALS)),
+        recipe={"epochs": EPOCHS, "image_size": 16, "deterministic": True},
+        resources={"trials_per_gpu": share},
+    )
+    trials = workplace.write(content).trials
+    status, output = workplace.sweep()
+    assert status == 0, output
+    runs = workplace.trial_runs("shared").values()
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    milliseconds = max(r.info.end_time for r in runs) - min(r.info.start_time for r in runs)
+    weights = {}
+    for trial in trials:
+        path = workplace.trial_folder(trial) / "weights" / "S1-last.pt"
+        weights[trial.trial_id] = torch.load(path, weights_only=True)["state_dict"]
+    return 1000 * TRIALS * EPOCHS * TRAIN_IMAGES / milliseconds, weights
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_every_trial_finishes_and_the_throughput_is_noted(
+    share: int | str, figures: Callable[..., None]
+) -> None:
+    throughput, weights = swept(share)
+    figures(**{f"sweep trials_per_gpu {share}, images/s": throughput})
+    assert len(weights) == TRIALS
+
+
+@pytest.mark.parametrize("share", SHARES[1:])
+def test_who_shares_a_gpu_trains_as_who_has_it_alone(share: int | str) -> None:
+    (_, alone), (_, shared) = swept(SHARES[0]), swept(share)
+    assert shared.keys() == alone.keys()
+    for trial_id, weights in alone.items():
+        for name, value in weights.items():
+            assert torch.equal(shared[trial_id][name], value), (trial_id, name)
