@@ -88,7 +88,9 @@ def make_plan(experiment: Experiment, store: TrackedExperiment | None) -> Plan:
     runs = store.trial_runs() if store else {}
     search = experiment.search
     candidates = dict(experiment.points) if search.draws else {}
-    trials = {trial.trial_id: trial for trial in as_begun(experiment.trials, runs)}
+    # points of a search are known by the ids that the file gives
+    listed = experiment.trials if search.draws else as_begun(experiment.trials, runs)
+    trials = {trial.trial_id: trial for trial in listed}
     to_choose = 0
     if search.is_guided:
         chosen = tracked_candidates(experiment, runs)

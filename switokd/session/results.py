@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,8 @@ from switokd.spec.trial import TrialSpec
 from switokd.tracking.outbox import Point
 from switokd.training.network_cost import cost_metrics
 from switokd.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
 
 
 def summarise(trial: TrialSpec, trainer: Trainer, last_top1: dict[str, float]) -> dict[str, float]:
@@ -104,7 +107,12 @@ def write_picture(
     if not trainer.timeline.links:
         return []
     steps = trainer.data.steps_per_epoch
-    picture = timeline_picture(trainer.timeline, history, trial.label, steps)
+    try:
+        picture = timeline_picture(trainer.timeline, history, trial.label, steps)
+    except Exception as error:
+        # hours of training have ended well
+        log.warning("trial %s: its timeline cannot be drawn: %s", trial.trial_id, error)
+        return []
     if picture is None:
         return []
     path = folder / names.TIMELINE_PICTURE

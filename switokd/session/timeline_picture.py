@@ -53,7 +53,7 @@ def draw(
         _draw_link(place, windows, link, quantity)
     _draw_accuracies(axes[-1], history, steps_per_epoch)
     axes[-1].set_xlabel("training step")
-    axes[-1].set_xlim(0, len(timeline))
+    axes[-1].set_xlim(0, max(1, len(timeline)))
 
 
 def _draw_link(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from switokd.methods.base import CohortStep
+from switokd.session import results
 from switokd.session.timeline_picture import MODE_SCALE, draw, timeline_picture
 from switokd.switching import SwitchState
 from switokd.tracking.outbox import Point
+from switokd.training.build import build_trainer
 from switokd.training.timeline import Timeline
+from tests.session.test_session import trial
 
 LINKS = [("T1", "S1"), ("T2", "S1")]
 STEPS = 12
@@ -80,3 +84,21 @@ def test_it_is_a_png_in_which_the_modes_can_be_seen() -> None:
     shade = [int(MODE_SCALE[1][at : at + 2], 16) for at in (1, 3, 5)]
     share = (picture == shade).all(axis=2).mean(axis=1).max()
     assert 0.3 < share < 0.6, "half of the steps of one link"
+
+
+def test_a_picture_that_fails_costs_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = trial()
+    trainer = build_trainer(spec, torch.device("cpu"))
+    (found,) = results.write_picture(spec, trainer, HISTORY, tmp_path)
+    assert found == (tmp_path / "timeline.png", None)
+    found[0].unlink()
+
+    def fails(*_: object) -> None:
+        raise ValueError("no such font")
+
+    monkeypatch.setattr(results, "timeline_picture", fails)
+    assert results.write_picture(spec, trainer, HISTORY, tmp_path) == []
+    assert not found[0].exists()
+    assert "its timeline cannot be drawn: no such font" in caplog.text
