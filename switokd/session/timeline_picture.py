@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT, DPI = 9.0, 5.2, 110
 GAP, THRESHOLD, STUDENT, TEACHER = "#0072B2", "#6E6E6E", "#0072B2", "#CC79A7"
-# from none to all of a window's steps in expert mode, as the dashboard's are a shade of orange
+# from none to all of a window's steps in expert mode
 MODE_SCALE = ("#FFFFFF", "#F3C08A")
 
 

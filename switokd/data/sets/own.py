@@ -171,29 +171,31 @@ class _Reader:
 
     def _image(self, number: int, given: Any) -> np.ndarray:
         """An image as uint8 (C, H, H), from Pillow, NumPy (channels last) or torch."""
-        if hasattr(given, "convert"):
-            given = given if given.mode in GREY_MODES else given.convert("RGB")
-            array = np.asarray(given.convert("L") if given.mode in GREY_MODES else given)
-        else:
-            array = np.asarray(given)
+        # a tensor may be on a GPU, or in a graph
+        with user_code(f"{self.called}, image {number}, cannot be read"):
+            if hasattr(given, "convert"):
+                array = np.asarray(given.convert("L" if given.mode in GREY_MODES else "RGB"))
+            else:
+                array = np.asarray(given)
         if array.ndim == 2:
             array = array[None]
         elif array.ndim == 3 and not hasattr(given, "dim") and array.shape[-1] in (1, 3):
             # a tensor has its channels first
             array = array.transpose(2, 0, 1)
-        if array.ndim != 3 or array.shape[0] not in (1, 3):
+        if array.ndim != 3 or array.shape[0] not in (1, 3) or not array.size:
             found = f"{type(given).__name__} of shape {tuple(np.shape(given))}"
             raise self.wrong(number, f"must be grey or of three channels (found {found})")
         if array.shape[1] != array.shape[2]:
             raise self.wrong(number, f"must be square (found {_size(array.shape)})")
         if array.dtype == np.uint8:
             return array
-        low, high = (array.min(), array.max()) if array.size else (0, 0)
-        if not np.issubdtype(array.dtype, np.floating) or not (low >= 0 and high <= 1):
+        if not np.issubdtype(array.dtype, np.floating):
+            raise self.wrong(number, f"must be uint8, or floats from 0 to 1 (found {array.dtype})")
+        if not (array.min() >= 0 and array.max() <= 1):
             raise self.wrong(
                 number,
-                f"must be uint8, or floats from 0 to 1 (found {array.dtype} from {low:.3g} to "
-                f"{high:.3g}); they are normalised here",
+                f"must be uint8, or floats from 0 to 1 (found {array.dtype} from "
+                f"{array.min():.3g} to {array.max():.3g}); they are normalised here",
             )
         return np.rint(array * 255).astype(np.uint8)
 
