@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from switokd import user_modules
+from switokd.tracking.run_names import find_run
 from tests.cli.conftest import User
 
 pytestmark = pytest.mark.slow
@@ -41,12 +41,7 @@ def test_the_example_trains_and_is_looked_at(user: User, caplog: pytest.LogCaptu
     assert user.types("explain", folder.name, "--images", "2") == 0
     assert "peak_overlap T1-S1" in user.output
     assert user.types("export", folder.name, "--network", "S1") == 0
-    client = MlflowClient(f"sqlite:///{user.folder}/runs/mlflow.db")
-    experiment = client.get_experiment_by_name("own-data")
-    assert experiment is not None
-    (run,) = client.search_runs(
-        [experiment.experiment_id], "tags.`switokd.trial_id` = '" + folder.name + "'"
-    )
+    run = find_run(folder.name)
     assert run.data.params["dataset_arguments"] == '{"noise": 0.2}'
     (data,) = run.inputs.dataset_inputs
     assert data.dataset.name == "own_data:make"

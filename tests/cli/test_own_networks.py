@@ -12,6 +12,7 @@ import torch
 from mlflow import MlflowClient
 
 from switokd import user_modules
+from switokd.tracking.run_names import find_run
 from tests.cli.conftest import User
 
 pytestmark = pytest.mark.slow
@@ -48,12 +49,7 @@ def test_the_example_trains_and_is_looked_at(user: User) -> None:
     assert user.types("explain", folder.name, "--images", "2") == 0
     assert "peak_overlap T1-S2" in user.output
     assert user.types("export", folder.name, "--network", "S2") == 0
-    client = MlflowClient(f"sqlite:///{user.folder}/runs/mlflow.db")
-    experiment = client.get_experiment_by_name("own-networks")
-    assert experiment is not None
-    (run,) = client.search_runs(
-        [experiment.experiment_id], "tags.`switokd.trial_id` = '" + folder.name + "'"
-    )
+    run = find_run(folder.name)
     params = run.data.params
     assert params["S2.arguments"] == '{"width": 8}'
     assert params["T1.source"].startswith("torchvision==")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.tuning.mlflow_server import Server
 from tests.tuning.workplace import Workplace
 
 
@@ -25,3 +26,12 @@ def lone_workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workpla
     place = Workplace(tmp_path_factory.mktemp("workplace"), new_store=True)
     yield place
     place.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A tracking server, to be stopped and started."""
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.stop()

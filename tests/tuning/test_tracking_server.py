@@ -32,14 +32,6 @@ SLOW_SECONDS = 2.0
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
 def slow_uri(server: Server) -> Iterator[str]:
     """The address of a proxy before the server that keeps every call waiting."""
 
