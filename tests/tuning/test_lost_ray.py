@@ -99,10 +99,14 @@ def test_a_sweep_goes_on_by_itself_and_at_last_says_how_to(
     assert place.checkpoints(trial)
 
     del place.environment["SWITOKD_RAY_RESTARTS"]
-    status, output = place.sweep()
+    # as many checkpoints as until here would take a slow machine minutes
+    seldom = "resources.checkpoint_seconds=60"
+    status, output = place.sweep(seldom)
     assert status == 0, output
     assert {run.info.status for run in place.runs("lost")} == {"FINISHED"}
-    assert_as_if_undisturbed(place, trial)
+    (same,) = load_experiment(place.file, [seldom]).trials
+    assert same.trial_id == trial.trial_id
+    assert_as_if_undisturbed(place, same)
 
 
 def test_an_interrupt_that_ray_no_longer_obeys_ends_the_sweep(
