@@ -73,7 +73,7 @@ def test_a_sweep_is_tracked_and_no_secret_is_left(services: Services, workplace:
     for run in runs.values():
         assert workplace.series(run)["val_top1/S1"]
         files = {entry.path for entry in workplace.client.list_artifacts(run.info.run_id)}
-        assert files == {"spec.yaml", "timeline.parquet", "weights"}
+        assert files == {"spec.yaml", "timeline.parquet", "timeline.png", "weights"}
     tracked = str([run.to_dictionary() for run in workplace.runs("served")])
     assert not told(services, (output + tracked).encode())
     assert not leaks(services, workplace.folder)
