@@ -132,9 +132,12 @@ class DatasetEntry(Frozen):
         """What a trial has of the data: the fields of `DatasetOfTrial`."""
         return identified_data(self.name, self.path, self.arguments)
 
-    @property
+    @cached_property
     def source(self) -> Source:
-        """What the set states about itself. Raises SpecError and DataError for a user's own."""
+        """What the set states about itself. Raises SpecError and DataError for a user's own.
+
+        Asked for every trial of a grid, and of a callable's set its arrays are read for it.
+        """
         if not is_address(self.name):
             return describe(self.name)
         return describe(self.name, DatasetOfTrial(**self.identified).data_origin)

@@ -14,6 +14,7 @@ from PIL import Image
 from dashboards.analysis.grouping import grouped
 from dashboards.store.runs import digests_by_path, row_of, typed
 from switokd import names
+from switokd.data.batches.shared_cache import open_copy
 from switokd.spec.experiment import load_experiment
 from switokd.spec.tracked_params import all_but_length, fill_params, params_of
 from switokd.spec.trial import TrialSpec
@@ -156,6 +157,25 @@ def test_a_callables_set_is_known_by_code_arguments_and_images(user_module: User
     assert TrialSpec.model_validate(dark.model_dump()) == dark
     with pytest.raises(ValueError, match="dataset_source: is required"):
         TrialSpec.model_validate(dark.model_dump() | {"dataset_source": None})
+
+
+def test_it_is_looked_at_as_often_for_many_trials_as_for_one(
+    user_module: UserModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{user_module(SETS)}:make"
+    looked: list[Path] = []
+
+    def opened(copy: Path) -> Any:
+        looked.append(copy)
+        return open_copy(copy)
+
+    monkeypatch.setattr("switokd.data.sets.own.open_copy", opened)
+    trial_of(name)
+    looked.clear()
+    trial_of(name)
+    of_one, _ = len(looked), looked.clear()
+    assert len(load_experiment(file(name, seeds=list(range(20)))).trials) == 20
+    assert len(looked) == of_one
 
 
 @pytest.mark.parametrize(
