@@ -98,6 +98,7 @@ def open_pipeline(
     path: str | os.PathLike[str] | None = None,
     stand_in: bool = False,
     origin: DataOrigin = KNOWN_SET,
+    reproducible: bool = False,
 ) -> Pipeline:
     """Open a data set for training: batches are made on `device`, every draw comes from `seed`.
 
@@ -107,8 +108,9 @@ def open_pipeline(
     `image_size`: pixels; None keeps the set's own. `views`: independently augmented copies of each
     batch (KDCL), made from one read. `path`: a user's own folder or LMDB (image_folder, imagenet).
     `stand_in`: a few random images of the set's shape and classes in its place, to try things out.
-    `origin`: of data from outside. Raises DataError for what is missing, damaged or not allowed,
-    and where the images are not those that the origin identifies.
+    `origin`: of data from outside. `reproducible`: the same pixels at every time, which decoding on
+    a GPU does not give. Raises DataError for what is missing, damaged or not allowed, and where the
+    images are not those that the origin identifies.
     """
     source = describe(name, origin)
     if stand_in:
@@ -139,6 +141,7 @@ def open_pipeline(
         device=str(device),
         root=data_root(root),
         path=None if path is None else Path(path).expanduser().absolute(),
+        reproducible=reproducible,
     )
     if isinstance(source, MemorySource):
         from switokd.data.batches.in_memory import InMemoryPipeline

@@ -43,6 +43,7 @@ class PipelineOptions:
     device: str
     root: Path
     path: Path | None
+    reproducible: bool = False
 
 
 class Pipeline(ABC):

@@ -8,6 +8,7 @@ Every image is read and decoded once for all views of it, hence once for all net
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,11 +51,10 @@ class _Request(NamedTuple):
 
 
 class _Started(NamedTuple):
-    """A batch in the making: (V, B, 3, S, S), and the jobs that fill it."""
+    """A batch in the making, and the jobs that fill it; each answers with (V, B, 3, S, S)."""
 
     request: _Request
-    images: Tensor
-    jobs: list[Future[None]]
+    jobs: list[Future[Tensor]]
 
 
 class StreamingPipeline(Pipeline):
@@ -85,8 +85,12 @@ class StreamingPipeline(Pipeline):
             "test": (splits.test, splits.test_index),
         }
         self._normalize = Normalizer(source.mean, source.std, self.device)
-        self._pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode")
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        name = threading.current_thread().name
+        self._pool = ThreadPoolExecutor(torch.get_num_threads(), f"{name} decode")
+        self._reader = ThreadPoolExecutor(1, f"{name} read-ahead")
+        self._of_thread = threading.local()
+        # nvJPEG's pixels have differed from one time to the next beside other work on the GPU
+        self._decodes_on_gpu = self.device.type == "cuda" and not options.reproducible
 
     @property
     def train_size(self) -> int:
@@ -172,19 +176,18 @@ class StreamingPipeline(Pipeline):
     def _start(self, request: _Request) -> _Started:
         size, batch = self.options.image_size, len(request.indices)
         shape = (len(request.draws), batch, 3, size, size)
-        if self.device.type == "cuda":
+        if self._decodes_on_gpu:
             # nvJPEG takes a whole batch in one call
-            images = torch.empty(shape, dtype=torch.uint8, device=self.device)
-            return _Started(request, images, [self._pool.submit(self._fill_gpu, request, images)])
+            return _Started(request, [self._pool.submit(self._fill_gpu, request, shape)])
         # NumPy asks for huge pages; without them a tenth of the time went into page faults
         images = torch.from_numpy(np.empty(shape, np.float32))
         jobs = [
             self._pool.submit(self._fill_cpu, request, images, range(batch)[i:][:IMAGES_PER_JOB])
             for i in range(0, batch, IMAGES_PER_JOB)
         ]
-        return _Started(request, images, jobs)
+        return _Started(request, jobs)
 
-    def _fill_cpu(self, request: _Request, images: Tensor, positions: range) -> None:
+    def _fill_cpu(self, request: _Request, images: Tensor, positions: range) -> Tensor:
         """Decode some of a batch's images and write every view, normalised, into `images`.
 
         The writing is NumPy's: torch would start threads of its own in each of these threads.
@@ -197,9 +200,28 @@ class StreamingPipeline(Pipeline):
                 cut, mirrored = _to_size(image, draws, position, self.options.image_size)
                 pixels = cut.numpy()[:, :, ::-1] if mirrored else cut.numpy()
                 self._normalize.write(pixels, out[view, position])
+        return images
 
-    def _fill_gpu(self, request: _Request, images: Tensor) -> None:
-        """Decode a batch on the GPU and write every view, still uint8, into `images`."""
+    def _fill_gpu(self, request: _Request, shape: tuple[int, ...]) -> Tensor:
+        """Decode a batch on the GPU; every view, still uint8.
+
+        nvJPEG writes on a stream of its own that waits for nobody. Its images must not get memory
+        which work in progress still reads: they have a stream to themselves, idle by now.
+        """
+        with torch.cuda.stream(self._decoding_stream()):
+            images = torch.empty(shape, dtype=torch.uint8, device=self.device)
+            self._decode_into(images, request)
+            torch.cuda.current_stream(self.device).synchronize()
+        return images
+
+    def _decoding_stream(self) -> torch.cuda.Stream:
+        """This thread's. Of high priority, which no training stream has: there are few of each."""
+        if not hasattr(self._of_thread, "stream"):
+            self._of_thread.stream = torch.cuda.Stream(self.device, priority=-1)
+        stream: torch.cuda.Stream = self._of_thread.stream
+        return stream
+
+    def _decode_into(self, images: Tensor, request: _Request) -> None:
         records = request.records
         indices = request.indices.tolist()
         data = [records.read(index) for index in indices]
@@ -210,9 +232,11 @@ class StreamingPipeline(Pipeline):
                 images[view, position] = cut.flip(-1) if mirrored else cut
 
     def _finish(self, started: _Started) -> Batch:
-        request, images, jobs = started
-        for job in jobs:
-            job.result()
+        request, jobs = started
+        images = [job.result() for job in jobs][-1]
+        if images.is_cuda:
+            # it is read by later work of this stream, and its memory is another's
+            images.record_stream(torch.cuda.current_stream(self.device))
         labels = torch.from_numpy(request.records.labels[request.indices]).to(self.device)
         if images.dtype == torch.uint8:
             images = self._normalize(images)
