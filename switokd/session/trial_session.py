@@ -65,11 +65,13 @@ def open_session(
     tracker: TrialTracker | None = None,
     threads: int | None = None,
     continues: Sequence[str] = (),
+    alone: bool = True,
 ) -> Iterator[TrialSession]:
     """A trial in progress; its run ends as the block does, KILLED where the trial has not finished.
 
     `threads`: of torch, on the CPU, where no checkpoint says with how many the trial began.
-    `continues`: shorter forms of the trial (`extension.shorter_trials`), by their ids. Raises
+    `continues`: shorter forms of the trial (`extension.shorter_trials`), by their ids. `alone`:
+    whether no other trial trains in this process, so that what it takes is the trial's. Raises
     HeldError where another process trains the same trial, DataError where the data is not there.
     """
     lock = trial_folder(runs, trial.experiment, trial.trial_id) / "lock"
@@ -77,7 +79,7 @@ def open_session(
         session: TrialSession | None = None
         error: BaseException | None = None
         try:
-            session = TrialSession(trial, runs, tracker, threads, continues)
+            session = TrialSession(trial, runs, tracker, threads, continues, alone)
             yield session
             error = session.leave()
         except BaseException as raised:
@@ -121,6 +123,7 @@ class TrialSession:
         tracker: TrialTracker | None,
         threads: int | None,
         continues: Sequence[str],
+        alone: bool,
     ) -> None:
         self.trial, self.tracker = trial, tracker
         self.folder = trial_folder(runs, trial.experiment, trial.trial_id)
@@ -138,8 +141,8 @@ class TrialSession:
         if tracker is not None:
             tracker.begin(str(device), begun.threads, begun.continued_from, resumed is None)
         in_force = TrialSpec.model_validate_json(begun.in_force) if begun.changes else trial
-        self._memory = PeakMemory(device, begun.peak_memory)
-        self._machine = MachineUse(device)
+        self._memory = PeakMemory(device, begun.peak_memory) if alone else None
+        self._machine = MachineUse(device) if alone else None
         teachers = read_teachers(
             in_force, self.folder.parent, tracker.fetch_weights if tracker else None
         )
@@ -262,7 +265,9 @@ class TrialSession:
 
         report = self.trainer.run_epoch(go_on)
         if report is not None:
-            values = metrics.epoch_values(report) | self._machine.metrics()
+            values = metrics.epoch_values(report)
+            if self._machine is not None:
+                values |= self._machine.metrics()
             points = metrics.points(values, report.epoch)
             self.state = replace(
                 self.state,
@@ -284,7 +289,8 @@ class TrialSession:
         assert self.done, "a trial is finished after its last epoch"
         if not self.state.summary:
             summary = results.summarise(self.trial, self.trainer, self.state.last_top1)
-            summary |= self._memory.metrics()
+            if self._memory is not None:
+                summary |= self._memory.metrics()
             self._outbox.add(metrics.points(summary, self.trainer.epoch))
             self.state = replace(self.state, summary=summary)
             self.checkpoint()
@@ -326,7 +332,7 @@ class TrialSession:
         self.state = replace(
             self.state,
             tracked_step=max(step, self.state.tracked_step),
-            peak_memory=self._memory.mib(),
+            peak_memory=self._memory.mib() if self._memory else self.state.peak_memory,
             versions=library_versions(),
         )
         whole = replace(

@@ -36,13 +36,16 @@ def _full_address(storage: str) -> str:
 class Resources(Frozen):
     """What a trial may take of the machine, and where it keeps its checkpoints.
 
-    None of it changes what is computed. `trials_per_gpu: auto` measures a trial first; `storage` is
-    the address of a folder (`s3://bucket/path`) for the checkpoints, default beside the results.
+    None of it changes what is computed. `trials_per_gpu: auto` measures a trial first; with
+    `gpu_sharing: threads` those of a GPU train in one process, which no real sweep on a GPU has
+    shown to work yet. `storage` is the address of a folder (`s3://bucket/path`) for the
+    checkpoints, default beside the results.
     """
 
     cpus: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_whole)] = "auto"
     gpus: Annotated[float | Literal["auto"], BeforeValidator(_gpus)] = "auto"
     trials_per_gpu: Annotated[int | Literal["auto"], BeforeValidator(_auto_or_whole)] = 1
+    gpu_sharing: Literal["processes", "threads"] = "processes"
     max_concurrent: Annotated[Whole, Field(ge=1)] | None = None
     checkpoint_seconds: Annotated[Finite, Field(ge=0)] = 30.0
     storage: Annotated[Text, AfterValidator(_full_address)] | None = None

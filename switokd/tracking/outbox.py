@@ -51,7 +51,8 @@ class Outbox:
         self._closing = False
         self._error: Exception | None = None
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._send_forever, daemon=True)
+        name = f"{threading.current_thread().name} outbox"
+        self._thread = threading.Thread(target=self._send_forever, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to send; before that, points only wait."""

@@ -21,6 +21,7 @@ from switokd.models.stored_weights import load_strictly, read_weights_file, with
 from switokd.spec.network import digest_of_file
 from switokd.spec.recipe import ENGINES, NetworkSpec
 from switokd.spec.trial import TrialSpec
+from switokd.training.exclusive import BUILDING
 from switokd.training.maps import MapRecorder
 from switokd.training.optimizers import build_optimizer, build_schedule
 from switokd.training.teachers import MOST_BYTES, FrozenOutputs, StateDict
@@ -42,6 +43,15 @@ def build_trainer(
     `teachers`: the weights of those that other trials have trained (`TrainedTeachers`); without
     them they teach with fresh weights, which takes as long.
     """
+    with BUILDING:
+        return _build(trial, device, teachers)
+
+
+def _build(
+    trial: TrialSpec,
+    device: torch.device,
+    teachers: Mapping[str, Mapping[int, StateDict]] | None,
+) -> Trainer:
     _set_global_state(trial)
     recipe = trial.recipe
     method = build_trial_method(trial)
@@ -178,6 +188,7 @@ def open_data(trial: TrialSpec, device: torch.device | str = "cpu", views: int =
         path=trial.dataset_path,
         stand_in=trial.stand_in,
         origin=trial.data_origin,
+        reproducible=trial.recipe.deterministic,
     )
 
 

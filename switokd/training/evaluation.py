@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from switokd.switching import full_precision
+from switokd.training.exclusive import GPU
 
 CALIBRATION_BINS = 15
 
@@ -79,6 +80,7 @@ def predict(
         # evaluation's batch sizes are its own, and not worth a compilation each
         with autocast, torch.compiler.set_stance("force_eager"):
             for images, labels, _ in batches:
+                GPU.give_way()
                 # every view of an image is the same where nothing is augmented
                 images = images if isinstance(images, Tensor) else images[0]
                 images = images.to(dtype).contiguous(memory_format=torch.channels_last)

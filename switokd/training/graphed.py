@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from switokd.methods.base import CohortStep
 from switokd.training.engines import Cohort, EagerEngine, Views
+from switokd.training.exclusive import GPU
 from switokd.training.timeline import Timeline
 
 # so many steps of one shape are taken eagerly first: libraries choose their algorithms meanwhile
@@ -43,7 +44,7 @@ class GraphedEngine(EagerEngine):
 
     def __init__(self, cohort: Cohort, timeline: Timeline) -> None:
         super().__init__(cohort, timeline)
-        self._stream = torch.cuda.Stream(cohort.device) if cohort.device.type == "cuda" else None
+        self._stream = recording_stream(cohort.device)
         self._rates = {name: RateOnDevice(opt) for name, opt in cohort.optimizers.items()}
         self._recordable = cohort.method.recordable and cohort.precision != "fp64"
         self._recording: Recording | None = None
@@ -174,11 +175,22 @@ class Recorder:
         if self._stream is None:
             return work
         graph = torch.cuda.CUDAGraph()
-        # other threads (the tracker, a pinning loader) may use the GPU meanwhile
+        # a pinning loader may use the GPU meanwhile
         mode = "thread_local"
-        with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode=mode):
+        with (
+            GPU.alone(),
+            torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode=mode),
+        ):
             work()
         return graph.replay
+
+
+def recording_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """The stream to record on: this thread's, but never the default one; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    current = torch.cuda.current_stream(device)
+    return current if current != torch.cuda.default_stream(device) else torch.cuda.Stream(device)
 
 
 class RateOnDevice:

@@ -22,6 +22,7 @@ from switokd.methods.base import CohortStep, Link, Method
 from switokd.methods.losses import Predictions
 from switokd.training.engines import Cohort, EagerEngine
 from switokd.training.evaluation import Scores, agreement, predict, score
+from switokd.training.exclusive import BUILDING, GPU
 from switokd.training.maps import MapRecorder
 from switokd.training.teachers import FrozenOutputs, StateDict, TrainedTeachers
 from switokd.training.timeline import DivergedError, Timeline
@@ -196,6 +197,7 @@ class Trainer:
         started = time.perf_counter() - self.epoch_seconds
         self._prepare_teachers()
         for images, targets, indices in self.data.train_epoch(self.step_in_epoch):
+            GPU.give_way()
             self.train_step(images, targets, indices)
             self.step_in_epoch += 1
             if go_on is not None and self.step_in_epoch < self.data.steps_per_epoch:
@@ -325,9 +327,10 @@ class Trainer:
             self.schedulers[name].load_state_dict(state["schedulers"][name])
         self.method.load_state_dict(state["method"])
         self.data.load_state_dict(state["data"])
-        torch.set_rng_state(state["random"]["cpu"])
-        if "cuda" in state["random"] and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        with BUILDING:
+            torch.set_rng_state(state["random"]["cpu"])
+            if "cuda" in state["random"] and self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
         self.timeline.load_state_dict(state["timeline"])
         self.best = {name: Best(*values) for name, values in state["best"].items()}
         kept = state.get("snapshots", {})

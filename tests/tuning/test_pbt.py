@@ -17,7 +17,7 @@ from tests.tuning.workplace import small_experiment
 from tuning.progress import SweepProgress
 from tuning.schedulers import SCHEDULERS
 from tuning.workers.progress_callback import ProgressCallback
-from tuning.workers.trial_worker import trial_config
+from tuning.workers.trial_run import trial_config
 
 KEY = "recipe.learning_rate"
 

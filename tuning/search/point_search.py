@@ -19,7 +19,7 @@ from switokd.validation import FieldError
 from tuning.plan import Plan, tracked_candidates
 from tuning.progress import SweepProgress
 from tuning.search.optuna_study import OptunaStudy
-from tuning.workers.trial_worker import trial_config
+from tuning.workers.trial_run import trial_config
 
 log = logging.getLogger(__name__)
 

@@ -22,11 +22,15 @@ from tuning.progress import SweepProgress
 from tuning.tune_internals import silence_worker_deaths
 from tuning.workers.progress_callback import ProgressCallback, trial_id
 from tuning.workers.ray_environment import for_workers
+from tuning.workers.shared_process import keeper
 from tuning.workers.trial_queue import TrialQueue
-from tuning.workers.trial_worker import TrialWorker, trial_config
+from tuning.workers.trial_run import trial_config
+from tuning.workers.trial_worker import TrialWorker
 
 # a machine that is taken away costs one try; a trial that kills its worker each time must end
 WORKER_DEATHS_SURVIVED = 5
+# the folder of Tune's own records, beside the trials
+RECORDS = "ray"
 
 
 class TrialSource(Protocol):
@@ -66,14 +70,37 @@ def run_trials(
 
     Raises KeyboardInterrupt after Tune has stopped the trials where the user interrupts.
     """
-    folder = job.runs / job.experiment.name / "ray"
+    folder = job.runs / job.experiment.name / RECORDS
     searcher = job.searcher
     if searcher is None and not job.takes_turns:
         searcher = TrialQueue(trials, job.plan, progress)
+    # a dead worker is told of by the progress table, in one line
+    silence_worker_deaths()
+    try:
+        side_by_side = 0 < placement.gpus < 1 and job.experiment.resources.gpu_sharing == "threads"
+        with sigterm_as_sigint(), keeper(side_by_side) as shared:
+            _tuner(job, trials, searcher, placement, progress, shared).fit()
+    finally:
+        # Tune's own records: we find everything by the trials' ids
+        shutil.rmtree(folder, ignore_errors=True)
+    of = None if job.searcher is not None else [trial.trial_id for trial in trials]
+    if progress.unfinished(of) or not (searcher is None or searcher.exhausted):
+        # Tune keeps the first interrupt to itself: it stops the trials and returns
+        raise KeyboardInterrupt
+
+
+def _tuner(
+    job: Job,
+    trials: list[TrialSpec],
+    searcher: TrialSource | None,
+    placement: Placement,
+    progress: SweepProgress,
+    shared: str | None,
+) -> tune.Tuner:
     trainable = tune.with_resources(TrialWorker, {"cpu": placement.cpus, "gpu": placement.gpus})
-    tuner = tune.Tuner(
+    return tune.Tuner(
         trainable,
-        param_space=param_space(job, trials if searcher is None else (), placement.cpus),
+        param_space=param_space(job, trials if searcher is None else (), placement.cpus, shared),
         tune_config=tune.TuneConfig(
             reuse_actors=True,
             # trials that take turns are there from the start
@@ -85,29 +112,19 @@ def run_trials(
             num_samples=1 if searcher is None else searcher.total,
         ),
         run_config=tune.RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
+            name=RECORDS,
+            storage_path=str(job.runs / job.experiment.name),
             failure_config=tune.FailureConfig(max_failures=WORKER_DEATHS_SURVIVED),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             callbacks=[ProgressCallback(progress)],
             verbose=0,
         ),
     )
-    # a dead worker is told of by the progress table, in one line
-    silence_worker_deaths()
-    try:
-        with sigterm_as_sigint():
-            tuner.fit()
-    finally:
-        # Tune's own records: we find everything by the trials' ids
-        shutil.rmtree(folder, ignore_errors=True)
-    of = None if job.searcher is not None else [trial.trial_id for trial in trials]
-    if progress.unfinished(of) or not (searcher is None or searcher.exhausted):
-        # Tune keeps the first interrupt to itself: it stops the trials and returns
-        raise KeyboardInterrupt
 
 
-def param_space(job: Job, trials: Sequence[TrialSpec], threads: int) -> dict[str, Any]:
+def param_space(
+    job: Job, trials: Sequence[TrialSpec], threads: int, shared: str | None
+) -> dict[str, Any]:
     """What `TrialWorker` is configured with, once for each of `trials` that no searcher brings."""
     common = {
         "store": astuple(job.store),
@@ -115,6 +132,7 @@ def param_space(job: Job, trials: Sequence[TrialSpec], threads: int) -> dict[str
         "threads": threads,
         "environment": for_workers(),
         "metric": job.judged_by,
+        "shared": shared,
     }
     if not trials:
         return {"common": common}

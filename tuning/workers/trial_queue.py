@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 from switokd.spec.trial import TrialSpec
 from tuning.plan import Plan
 from tuning.progress import SweepProgress
-from tuning.workers.trial_worker import trial_config
+from tuning.workers.trial_run import trial_config
 
 
 class TrialQueue(Searcher):

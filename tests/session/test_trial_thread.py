@@ -1,0 +1,81 @@
+"""Several trials in one process, each in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from switokd.models import MODELS
+from switokd.models.initialization import initialize
+from switokd.session.trial_thread import TrialThread
+from switokd.spec.trial import TrialSpec
+from switokd.training import build
+from tests.compatibility.tiny_networks import TINY_NETWORKS
+from tests.session.killed_trials import assert_equal_results, train, trial
+
+METHODS = ("switokd", "dml", {"kdcl": {"variant": "general"}}, "vanilla")
+
+
+@pytest.fixture(autouse=True)
+def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, builder in TINY_NETWORKS.items():
+        monkeypatch.setitem(MODELS, name, builder)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def side_by_side(trials: list[TrialSpec], runs: Path) -> list[object]:
+    """What each came to, or raised."""
+
+    def in_its_thread(spec: TrialSpec) -> object:
+        with TrialThread(f"trial {spec.trial_id}") as thread:
+            try:
+                return thread.do(lambda: train(spec, runs, alone=False))
+            except Exception as error:
+                return error
+
+    with ThreadPoolExecutor(len(trials)) as pool:
+        return list(pool.map(in_its_thread, trials))
+
+
+def test_side_by_side_trials_end_in_the_bits_of_each_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = [
+        trial(methods=[method], seeds=[seed], recipe={"holdout": 0.2})
+        for seed, method in enumerate(METHODS)
+    ]
+    alone = [train(spec, tmp_path / "alone") for spec in trials]
+    # a second trial that could draw its weights at the same time would
+    company = threading.Barrier(2)
+
+    def draw(network: torch.nn.Module, init: str) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            company.wait(0.05)
+        initialize(network, init)
+        company.reset()
+
+    monkeypatch.setattr(build, "initialize", draw)
+    for result, undisturbed in zip(side_by_side(trials, tmp_path / "both"), alone, strict=True):
+        assert_equal_results(result, undisturbed)
+
+
+def test_one_that_fails_ends_alone(tmp_path: Path) -> None:
+    good, bad = trial(), trial(recipe={"learning_rate": 1e9})
+    alone = train(good, tmp_path / "alone")
+    results = side_by_side([bad, good], tmp_path / "both")
+    assert "diverged" in str(results[0])
+    assert_equal_results(results[1], alone)
+
+
+def test_what_a_process_takes_is_no_trial_s_own(tmp_path: Path) -> None:
+    """Where others train beside it nobody knows which memory is whose."""
+    lone, shared = (train(trial(), tmp_path / str(alone), alone=alone) for alone in (True, False))
+    assert lone.metrics.keys() - shared.metrics.keys() == {"peak_memory_mib"}
