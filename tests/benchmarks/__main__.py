@@ -11,6 +11,7 @@ import pytest
 BENCHMARKS = (
     "data",
     "data_sharing",
+    "decode_gpu",
     "trainer",
     "precision",
     "offline",

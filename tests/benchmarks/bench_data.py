@@ -102,7 +102,18 @@ def cifar_like(root: Path, images: int = 50_000) -> MemorySource:
 
 def open_cifar_like(root: Path, device: str) -> InMemoryPipeline:
     """The pipeline that the trainer would get for it."""
-    options = PipelineOptions(BATCH, 0, 0.0, 32, "crop_flip", 1, device, root, None)
+    options = PipelineOptions(
+        batch_size=BATCH,
+        seed=0,
+        holdout=0.0,
+        train_images=None,
+        image_size=32,
+        augmentation="crop_flip",
+        views=1,
+        device=device,
+        root=root,
+        path=None,
+    )
     return InMemoryPipeline(cifar_like(root), options)
 
 

@@ -11,13 +11,16 @@ import itertools
 import json
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from switokd.session.trial_thread import TrialThread
 from tests.benchmarks.contenders import BATCH, Batches, Case, Ours, Variant
 
 CASE = Case("wrn_16_2>resnet20", 100, (("wrn_16_2", 0.1), ("resnet20", 0.1)))
@@ -39,32 +42,33 @@ def cuda() -> torch.device:
 
 def train(trial: Ours, seconds: float) -> float:
     """Images per second of one trial that trains so long."""
-    with torch.cuda.stream(torch.cuda.Stream()) as _:
-        started, images = time.perf_counter(), 0
-        while time.perf_counter() - started < seconds:
-            images += trial.run()
-            torch.cuda.current_stream().synchronize()
-        return images / (time.perf_counter() - started)
+    started, images = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        images += trial.run()
+        torch.cuda.current_stream().synchronize()
+    return images / (time.perf_counter() - started)
 
 
-def in_threads(trials: list[Ours], seconds: float) -> float:
+def in_threads(threads: list[TrialThread], trials: list[Ours], seconds: float) -> float:
     """Images per second of all trials, which train side by side in this process."""
-    rates: list[float] = []
-    threads = [
-        threading.Thread(target=lambda trial=trial: rates.append(train(trial, seconds)))
-        for trial in trials
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(rates) == len(trials), "a thread has failed"
-    return sum(rates)
+    with ThreadPoolExecutor(len(trials)) as pool:
+        rates = pool.map(
+            lambda thread, trial: thread.do(train, trial, seconds), threads[: len(trials)], trials
+        )
+        return sum(rates)
 
 
 def in_processes(count: int, seconds: float, precision: str, engine: str) -> float:
     """Images per second of all trials, each in a process that has warmed up before it begins."""
-    command = [sys.executable, "-m", __spec__.name, "--child", precision, engine, str(seconds)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.bench_shared_gpu",
+        "--child",
+        precision,
+        engine,
+        str(seconds),
+    ]
     children = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(count)
@@ -80,6 +84,34 @@ def in_processes(count: int, seconds: float, precision: str, engine: str) -> flo
     for child in children:
         answers.append(float(child.communicate()[0]))
     return sum(answers)
+
+
+def measured(
+    precision: str, engine: str, counts: list[int], seconds: float
+) -> list[dict[str, Any]]:
+    """Images per second of one trial, and of so many in threads and in processes."""
+    torch.set_num_threads(1)
+    with ExitStack() as stack:
+        threads = [
+            stack.enter_context(TrialThread(f"trial {number}")) for number in range(max(counts))
+        ]
+        trials = [thread.do(build, precision, engine) for thread in threads]
+        alone = threads[0].do(train, trials[0], seconds)
+        print(f"{precision} {engine}: 1 trial {alone:.0f} images/s", flush=True)
+        figures = []
+        for count in counts:
+            side_by_side = in_threads(threads, trials[:count], seconds)
+            processes = in_processes(count, seconds, precision, engine)
+            print(
+                f"  {count} trials: threads {side_by_side:.0f} ({side_by_side / alone:.2f} of one),"
+                f" processes {processes:.0f} ({processes / alone:.2f} of one)",
+                flush=True,
+            )
+            figures.append(
+                {"precision": precision, "engine": engine, "trials": count, "alone": alone}
+                | {"threads": side_by_side, "processes": processes}
+            )
+    return figures
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -101,24 +133,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdin.readline()
         print(train(trial, float(seconds)))
         return
-    torch.set_num_threads(1)
-    figures = []
-    for precision, engine in itertools.product(options.precisions, options.engines):
-        trials = [build(precision, engine) for _ in range(max(options.trials))]
-        alone = train(trials[0], options.seconds)
-        print(f"{precision} {engine}: 1 trial {alone:.0f} images/s", flush=True)
-        for count in options.trials:
-            threads = in_threads(trials[:count], options.seconds)
-            processes = in_processes(count, options.seconds, precision, engine)
-            print(
-                f"  {count} trials: threads {threads:.0f} ({threads / alone:.2f} of one), "
-                f"processes {processes:.0f} ({processes / alone:.2f} of one)",
-                flush=True,
-            )
-            figures.append(
-                {"precision": precision, "engine": engine, "trials": count, "alone": alone}
-                | {"threads": threads, "processes": processes}
-            )
+    figures = [
+        row
+        for precision, engine in itertools.product(options.precisions, options.engines)
+        for row in measured(precision, engine, options.trials, options.seconds)
+    ]
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 

@@ -6,6 +6,7 @@ per tensor, one-hot labels, each softmax where it is needed, `.item()` for decis
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Iterator
 
@@ -54,6 +55,11 @@ def endless(
         pin_memory=pin,
         persistent_workers=True,
     )
+    # a worker that collected a CUDA graph of the process it is a fork of would abort
+    gc.collect()
+    gc.freeze()
+    iter(loader)
+    gc.unfreeze()
     while True:
         yield from loader
 

@@ -9,7 +9,7 @@ import functools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -17,7 +17,12 @@ import torch
 if TYPE_CHECKING:
     from tests.tuning.workplace import Workplace
 
-SHARES = (1, 4, "auto")
+SHARES: tuple[dict[str, Any], ...] = (
+    {"trials_per_gpu": 1},
+    {"trials_per_gpu": 4},
+    {"trials_per_gpu": 4, "gpu_sharing": "threads"},
+    {"trials_per_gpu": "auto"},
+)
 TRIALS = 8
 TRAIN_IMAGES, EPOCHS = 1438, 4
 
@@ -27,7 +32,7 @@ Weights = dict[str, dict[str, torch.Tensor]]
 
 
 @functools.cache
-def swept(share: int | str) -> tuple[float, Weights]:
+def swept(number: int) -> tuple[float, Weights]:
     """Images a second of a whole sweep, from its first trial's start to its last one's end, and
     the students' last weights by trial."""
     pytest.importorskip("ray")
@@ -37,20 +42,20 @@ def swept(share: int | str) -> tuple[float, Weights]:
     with tempfile.TemporaryDirectory() as folder:
         workplace = Workplace(Path(folder))
         try:
-            return _sweep(workplace, share)
+            return _sweep(workplace, SHARES[number])
         finally:
             workplace.close()
 
 
-def _sweep(workplace: Workplace, share: int | str) -> tuple[float, Weights]:
+def _sweep(workplace: Workplace, share: dict[str, Any]) -> tuple[float, Weights]:
     from tests.tuning.workplace import small_experiment
 
     content = small_experiment(
         name="shared",
         methods=["switokd"],
         seeds=list(range(TRIALS)),
-        recipe={"epochs": EPOCHS, "image_size": 16, "deterministic": True},
-        resources={"trials_per_gpu": share},
+        recipe={"epochs": EPOCHS, "image_size": 16, "deterministic": True, "engine": "graphed"},
+        resources=share,
     )
     trials = workplace.write(content).trials
     status, output = workplace.sweep()
@@ -65,18 +70,18 @@ def _sweep(workplace: Workplace, share: int | str) -> tuple[float, Weights]:
     return 1000 * TRIALS * EPOCHS * TRAIN_IMAGES / milliseconds, weights
 
 
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("number", range(len(SHARES)), ids=map(str, SHARES))
 def test_every_trial_finishes_and_the_throughput_is_noted(
-    share: int | str, figures: Callable[..., None]
+    number: int, figures: Callable[..., None]
 ) -> None:
-    throughput, weights = swept(share)
-    figures(**{f"sweep trials_per_gpu {share}, images/s": throughput})
+    throughput, weights = swept(number)
+    figures(**{f"sweep {SHARES[number]}, images/s": throughput})
     assert len(weights) == TRIALS
 
 
-@pytest.mark.parametrize("share", SHARES[1:])
-def test_who_shares_a_gpu_trains_as_who_has_it_alone(share: int | str) -> None:
-    (_, alone), (_, shared) = swept(SHARES[0]), swept(share)
+@pytest.mark.parametrize("number", range(1, len(SHARES)), ids=map(str, SHARES[1:]))
+def test_who_shares_a_gpu_trains_as_who_has_it_alone(number: int) -> None:
+    (_, alone), (_, shared) = swept(0), swept(number)
     assert shared.keys() == alone.keys()
     for trial_id, weights in alone.items():
         for name, value in weights.items():
