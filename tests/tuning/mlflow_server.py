@@ -15,12 +15,18 @@ from tests.shared_folder import put_empty_store
 
 
 class Server:
-    """`mlflow server` on loopback, its port kept from one start to the next."""
+    """`mlflow server` on one address, its port kept from one start to the next."""
 
-    def __init__(self, folder: Path, options: Sequence[str] = (), **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        **environment: str,
+    ) -> None:
         """Without `options` it keeps everything under `folder`, on one process."""
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
+        self.host, self.port = host, free_port()
+        self.uri = f"http://{host}:{self.port}"
         self.folder = folder
         self.environment = {**os.environ, **environment}
         if not options and not (folder / "server.db").exists():
@@ -37,7 +43,7 @@ class Server:
         return self.folder / "server.log"
 
     def start(self) -> None:
-        address = ["--host", "127.0.0.1", "--port", str(self.port)]
+        address = ["--host", self.host, "--port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *self.options, *address],
