@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import TypeVar
 
 import torch
@@ -46,17 +45,6 @@ class TrialThread:
             self._stream.synchronize()
             _idle.append(self._stream)
             self._stream = None
-
-    def __enter__(self) -> TrialThread:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _take_stream(self) -> None:
         if torch.cuda.is_available():

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,8 @@ def measured(
     torch.set_num_threads(1)
     with ExitStack() as stack:
         threads = [
-            stack.enter_context(TrialThread(f"trial {number}")) for number in range(max(counts))
+            stack.enter_context(closing(TrialThread(f"trial {number}")))
+            for number in range(max(counts))
         ]
         trials = [thread.do(build, precision, engine) for thread in threads]
         alone = threads[0].do(train, trials[0], seconds)

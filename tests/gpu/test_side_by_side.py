@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.session.killed_trials import assert_equal_results, train
 
 def side_by_side(trials: list[TrialSpec], runs: Path) -> list[Any]:
     def in_its_thread(trial: TrialSpec) -> Any:
-        with TrialThread(f"trial {trial.trial_id}") as thread:
+        with closing(TrialThread(f"trial {trial.trial_id}")) as thread:
             return thread.do(lambda: train(trial, runs, alone=False))
 
     with ThreadPoolExecutor(len(trials)) as pool:

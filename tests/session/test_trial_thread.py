@@ -35,7 +35,7 @@ def side_by_side(trials: list[TrialSpec], runs: Path) -> list[object]:
     """What each came to, or raised."""
 
     def in_its_thread(spec: TrialSpec) -> object:
-        with TrialThread(f"trial {spec.trial_id}") as thread:
+        with contextlib.closing(TrialThread(f"trial {spec.trial_id}")) as thread:
             try:
                 return thread.do(lambda: train(spec, runs, alone=False))
             except Exception as error:
