@@ -108,9 +108,9 @@ def open_pipeline(
     `image_size`: pixels; None keeps the set's own. `views`: independently augmented copies of each
     batch (KDCL), made from one read. `path`: a user's own folder or LMDB (image_folder, imagenet).
     `stand_in`: a few random images of the set's shape and classes in its place, to try things out.
-    `origin`: of data from outside. `reproducible`: the same pixels at every time, which decoding on
-    a GPU does not give. Raises DataError for what is missing, damaged or not allowed, and where the
-    images are not those that the origin identifies.
+    `origin`: of data from outside. `reproducible`: images are decoded on the CPU whatever the
+    device, for the same pixels at every time. Raises DataError for what is missing, damaged or not
+    allowed, and where the images are not those that the origin identifies.
     """
     source = describe(name, origin)
     if stand_in:

@@ -73,7 +73,9 @@ class SharedProcess:
             place.close()
 
     def _end_if_broken(self) -> None:
-        if any(place.broken for place in self._places.values()):
+        with self._lock:
+            broken = any(place.broken for place in self._places.values())
+        if broken:
             # whoever shares the process can only go on in another one
             os._exit(1)
 

@@ -89,7 +89,7 @@ class StreamingPipeline(Pipeline):
         self._pool = ThreadPoolExecutor(torch.get_num_threads(), f"{name} decode")
         self._reader = ThreadPoolExecutor(1, f"{name} read-ahead")
         self._of_thread = threading.local()
-        # nvJPEG's pixels have differed from one time to the next beside other work on the GPU
+        # resumed trials have ended in other bits with nvJPEG, beside other work on the GPU
         self._decodes_on_gpu = self.device.type == "cuda" and not options.reproducible
 
     @property
