@@ -8,6 +8,7 @@ Tune has them go on from their checkpoints in a new one.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -77,7 +78,7 @@ class SharedProcess:
             broken = any(place.broken for place in self._places.values())
         if broken:
             # whoever shares the process can only go on in another one
-            os._exit(1)
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _leave_the_dead(self) -> None:
         while True:

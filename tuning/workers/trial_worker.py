@@ -8,6 +8,7 @@ are the session's.
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any, Protocol
 
 from ray import tune
@@ -44,7 +45,7 @@ class TrialWorker(tune.Trainable):
         here = isinstance(self._run, TrialRun)
         if isinstance(self._run, TrialRun) and self._run.broken:
             # Tune starts another worker
-            os._exit(1)
+            os.kill(os.getpid(), signal.SIGKILL)
         if here != _belongs_here(new_config):
             self._run.close()
             self._run = self._place(new_config)

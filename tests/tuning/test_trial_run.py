@@ -1,0 +1,44 @@
+"""What a worker does with a trial's errors, without Ray."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from switokd.spec.experiment import Experiment
+from tests.tuning.workplace import small_experiment
+from tuning.workers.trial_run import TrialRun, trial_config
+
+
+@pytest.fixture
+def config() -> dict[str, Any]:
+    trial = Experiment.model_validate(small_experiment(methods=["dml"])).trials[0]
+    common = {"store": ("", "", ""), "runs": "", "threads": 1, "environment": {}, "metric": None}
+    return {"common": common, "choice": trial_config(trial, None)}
+
+
+@pytest.mark.parametrize(
+    ("error", "broken"),
+    [
+        (torch.AcceleratorError("CUDA error: an illegal memory access"), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (RuntimeError("shapes do not fit"), False),
+    ],
+    ids=["of CUDA", "memory", "of the trial"],
+)
+def test_only_an_error_of_cuda_makes_the_process_unfit_for_other_trials(
+    error: Exception, broken: bool, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = TrialRun(config)
+
+    def fail() -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(run, "_advance", fail)
+    progress = run.step()
+    assert progress["done"]
+    assert str(error) in progress["failure"]
+    assert run.broken is broken
+    run.close()
