@@ -35,6 +35,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=0,sched_interval=2
 KillWait=5
+JobRequeue=0
 ReturnToService=2
 MailProg=/bin/true
 {nodes}

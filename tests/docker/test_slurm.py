@@ -90,6 +90,7 @@ def test_a_job_near_its_time_limit_is_put_back_and_goes_on(
         )
         await_(lambda: state(job, slurm) in ("COMPLETED", "FAILED", "CANCELLED"), seconds=300)
         assert state(job, slurm) == "COMPLETED"
+        assert "back into the queue" in log.read_text(), "each turn adds to the log"
         for trial in trials:
             assert_as_if_undisturbed(workplace, trial)
     except BaseException:
