@@ -46,6 +46,8 @@ BULK_ADDRESS = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 MOST_POINTS = 25_000
 # with the windows of a timeline, at most 2,000 a run, an answer is whole
 RUNS_PER_REQUEST = 12
+# eight such answers are made at once: by a busy server, not within the client's usual ten seconds
+BULK_SECONDS = 60
 
 # run id, metric, step, value, Unix milliseconds
 HistoryPoint = tuple[str, str, int, float, int]
@@ -236,7 +238,8 @@ def server_points(uri: str, run_ids: Sequence[str], metric: str) -> list[History
 
     parameters = [("run_id", run_id) for run_id in run_ids]
     parameters += [("metric_key", metric), ("max_results", str(MOST_POINTS))]
-    answer = http_request(get_default_host_creds(uri), BULK_ADDRESS, "GET", params=parameters)
+    credentials = get_default_host_creds(uri)
+    answer = http_request(credentials, BULK_ADDRESS, "GET", params=parameters, timeout=BULK_SECONDS)
     if answer.status_code != 200:
         return None
     found = answer.json().get("metrics", [])
