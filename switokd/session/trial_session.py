@@ -36,6 +36,7 @@ from switokd.tracking import tracker as tracking
 from switokd.tracking.outbox import Outbox
 from switokd.tracking.tracker import TrialTracker
 from switokd.training.build import build_trainer, choose_device
+from switokd.training.exclusive import GPU
 from switokd.training.timeline import DivergedError
 from switokd.training.trainer import EpochReport, Trainer
 from switokd.validation import SpecError
@@ -143,9 +144,10 @@ class TrialSession:
         in_force = TrialSpec.model_validate_json(begun.in_force) if begun.changes else trial
         self._memory = PeakMemory(device, begun.peak_memory) if alone else None
         self._machine = MachineUse(device) if alone else None
-        teachers = read_teachers(
-            in_force, self.folder.parent, tracker.fetch_weights if tracker else None
-        )
+        with GPU.resting():
+            teachers = read_teachers(
+                in_force, self.folder.parent, tracker.fetch_weights if tracker else None
+            )
         self.trainer: Trainer = build_trainer(in_force, device, teachers)
         # the trainer has what it takes up; a second copy would only fill the memory
         self.state = replace(begun, trainer={}, outbox=())
@@ -302,7 +304,8 @@ class TrialSession:
                 self._files += results.write_picture(self.trial, self.trainer, history, self.folder)
         run_id = None
         if self.tracker is not None:
-            run_id = self.tracker.finish(self._files, patience_seconds, self._outcome())
+            with GPU.resting():
+                run_id = self.tracker.finish(self._files, patience_seconds, self._outcome())
         self.checkpoints.prune(1)
         return TrialResult(self.trial.trial_id, self.folder, summary, self.trainer.networks, run_id)
 

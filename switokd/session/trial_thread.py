@@ -48,5 +48,8 @@ class TrialThread:
 
     def _take_stream(self) -> None:
         if torch.cuda.is_available():
-            self._stream = _idle.pop() if _idle else torch.cuda.Stream()
+            try:
+                self._stream = _idle.pop()
+            except IndexError:
+                self._stream = torch.cuda.Stream()
             torch.cuda.set_stream(self._stream)

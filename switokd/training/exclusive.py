@@ -62,6 +62,21 @@ class Gate:
                 self._enter(own)
 
     @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Nobody waits for this thread in the block, in which it does not use the GPU."""
+        own = threading.get_ident()
+        with self._changed:
+            works = own in self._working
+            self._working.discard(own)
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            if works:
+                with self._changed:
+                    self._enter(own)
+
+    @contextmanager
     def alone(self) -> Iterator[None]:
         """No other thread works in the block; those that do are waited for."""
         own = threading.get_ident()

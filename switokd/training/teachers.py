@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
+from switokd.training.exclusive import GPU
 from switokd.training.maps import MapRecorder, Maps
 
 # outputs that would take more memory are computed in each step
@@ -106,6 +107,7 @@ class FrozenOutputs:
         """
         with autocast, torch.compiler.set_stance("force_eager"):
             for images, _, indices in batches:
+                GPU.give_way()
                 images = images if isinstance(images, Tensor) else images[0]
                 images = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
                 for name, network in self._networks.items():

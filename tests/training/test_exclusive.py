@@ -78,7 +78,6 @@ def test_whoever_is_alone_meets_nobody_and_everybody_ends() -> None:
     with ThreadPoolExecutor(WORKERS) as pool:
         for done in [pool.submit(work) for _ in range(WORKERS)]:
             done.result(timeout=60)
-    assert max(count for count in met if count < 100) <= WORKERS
     assert {count for count in met if count >= 100} == {100}
     assert met.count(100) == WORKERS * STEPS // 40
 
@@ -122,3 +121,29 @@ def test_nobody_begins_to_work_while_one_is_alone() -> None:
         said.append("alone")
     worker.join(60)
     assert said == ["alone", "worked"]
+
+
+def test_one_that_rests_is_not_waited_for_and_comes_back_after_whoever_is_alone() -> None:
+    gate, said = Gate(), []
+    rests, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with gate.working():
+            with gate.resting():
+                rests.set()
+                assert done.wait(60)
+            said.append("works again")
+
+    def be_alone() -> None:
+        assert rests.wait(60)
+        with gate.alone():
+            said.append("alone")
+            done.set()
+            # long enough for the other to come back, where it could
+            threading.Event().wait(0.02)
+            said.append("alone still")
+
+    with ThreadPoolExecutor(2) as pool:
+        for each in [pool.submit(work), pool.submit(be_alone)]:
+            each.result(timeout=60)
+    assert said == ["alone", "alone still", "works again"]

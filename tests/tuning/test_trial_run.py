@@ -9,6 +9,7 @@ import torch
 
 from switokd.spec.experiment import Experiment
 from tests.tuning.workplace import small_experiment
+from tuning.workers import trial_run
 from tuning.workers.trial_run import TrialRun, trial_config
 
 
@@ -20,18 +21,24 @@ def config() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("error", "broken"),
+    ("error", "answers", "broken"),
     [
-        (torch.AcceleratorError("CUDA error: an illegal memory access"), True),
-        (torch.OutOfMemoryError("CUDA out of memory"), False),
-        (RuntimeError("shapes do not fit"), False),
+        (torch.AcceleratorError("CUDA error: an illegal memory access"), False, True),
+        (torch.AcceleratorError("CUDA error: a recording was invalidated"), True, False),
+        (torch.OutOfMemoryError("CUDA out of memory"), False, False),
+        (RuntimeError("shapes do not fit"), False, False),
     ],
-    ids=["of CUDA", "memory", "of the trial"],
+    ids=["lasting", "passing", "memory", "of the trial"],
 )
-def test_only_an_error_of_cuda_makes_the_process_unfit_for_other_trials(
-    error: Exception, broken: bool, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_only_a_gpu_that_answers_no_more_makes_the_process_unfit_for_other_trials(
+    error: Exception,
+    answers: bool,
+    broken: bool,
+    config: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = TrialRun(config)
+    monkeypatch.setattr(trial_run, "gpu_answers", lambda: answers)
 
     def fail() -> dict[str, Any]:
         raise error

@@ -1,12 +1,15 @@
 """One process for all trials that share a GPU: each in a thread with a CUDA stream of its own.
 
 Tune's workers stay a process each, which holds the share of the GPU and asks this one for the
-steps. A trial that fails ends alone. Where the process itself dies, its trials' workers see it, and
-Tune has them go on from their checkpoints in a new one.
+steps. A trial that fails ends alone, but for an error after which the GPU no longer answers: trials
+in the middle of a step then fail with it. Where the process itself dies, its trials' workers see
+it, and Tune has them go on from their checkpoints in a new one.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import signal
 import threading
@@ -22,6 +25,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from switokd.session.trial_thread import TrialThread
 from switokd.spec.trial import TrialSpec
 from tuning.workers.trial_run import TrialRun
+
+log = logging.getLogger(__name__)
 
 # a worker asks for the next step at once; one that has not for so long has died
 SILENCE_SECONDS = 30.0
@@ -86,7 +91,10 @@ class SharedProcess:
             with self._lock:
                 silent = [worker for worker, place in self._places.items() if place.silent]
             for worker in silent:
-                self.leave(worker)
+                try:
+                    self.leave(worker)
+                except Exception:
+                    log.exception("the trial of a worker that has died was not left in order")
 
 
 class Place:
@@ -123,8 +131,10 @@ class Place:
                 self._thread.do(getattr(self._run, method), *arguments)
 
     def close(self) -> None:
-        self.tell("close")
-        self._thread.close()
+        try:
+            self.tell("close")
+        finally:
+            self._thread.close()
 
     def _step(self, config: dict[str, Any]) -> dict[str, Any]:
         return self._take_up(config).step()
@@ -228,7 +238,9 @@ class PlaceInSharedProcess:
         self._tell("save")
 
     def close(self) -> None:
-        ray.get(self._process.leave.remote(self._worker))
+        # a process that has died holds no trial any more
+        with contextlib.suppress(RayActorError):
+            ray.get(self._process.leave.remote(self._worker))
 
     def _tell(self, method: str, *arguments: Any) -> None:
         ray.get(self._process.tell.remote(self._worker, method, *arguments))

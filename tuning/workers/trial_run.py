@@ -164,12 +164,13 @@ class TrialRun:
         if now - self._waiting_since > (LOCK_TIMEOUT_SECONDS if held else FINISH_PATIENCE_SECONDS):
             return self._fail(error)
         if held:
-            time.sleep(STEP_SECONDS / 2)
+            with GPU.resting():
+                time.sleep(STEP_SECONDS / 2)
         return {"done": False, "waiting": str(error)}
 
     def _fail(self, error: Exception) -> dict[str, Any]:
-        # after such an error every later call of CUDA's in the process has it again
-        self.broken = self.broken or isinstance(error, torch.AcceleratorError)
+        if isinstance(error, torch.AcceleratorError):
+            self.broken = self.broken or not gpu_answers()
         self._close_session(error)
         return {
             "done": True,
@@ -186,6 +187,15 @@ class TrialRun:
                 # other workers share the device
                 with GPU.alone():
                     torch.cuda.empty_cache()
+
+
+def gpu_answers() -> bool:
+    """Whether the GPU still works for this process: after some errors every later call fails."""
+    try:
+        torch.cuda.synchronize()
+    except (RuntimeError, AssertionError):
+        return False
+    return True
 
 
 def trial_config(

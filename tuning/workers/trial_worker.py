@@ -43,9 +43,6 @@ class TrialWorker(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         here = isinstance(self._run, TrialRun)
-        if isinstance(self._run, TrialRun) and self._run.broken:
-            # Tune starts another worker
-            os.kill(os.getpid(), signal.SIGKILL)
         if here != _belongs_here(new_config):
             self._run.close()
             self._run = self._place(new_config)
@@ -59,6 +56,10 @@ class TrialWorker(tune.Trainable):
         return PlaceInSharedProcess(config)
 
     def step(self) -> dict[str, Any]:
+        if isinstance(self._run, TrialRun) and self._run.broken:
+            # by the trial before. Tune has this one go on in another worker; it would not where the
+            # process ended while it is given the trial
+            os.kill(os.getpid(), signal.SIGKILL)
         return self._run.step()
 
     def stop_early(self, reason: str) -> None:
