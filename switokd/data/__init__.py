@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from switokd.data.parts import WHOLE, Part
 from switokd.data.source import (
     AUGMENTATIONS,
     KNOWN_SET,
@@ -99,6 +100,7 @@ def open_pipeline(
     stand_in: bool = False,
     origin: DataOrigin = KNOWN_SET,
     reproducible: bool = False,
+    part: Part = WHOLE,
 ) -> Pipeline:
     """Open a data set for training: batches are made on `device`, every draw comes from `seed`.
 
@@ -109,7 +111,8 @@ def open_pipeline(
     batch (KDCL), made from one read. `path`: a user's own folder or LMDB (image_folder, imagenet).
     `stand_in`: a few random images of the set's shape and classes in its place, to try things out.
     `origin`: of data from outside. `reproducible`: images are decoded on the CPU whatever the
-    device, for the same pixels at every time. Raises DataError for what is missing, damaged or not
+    device, for the same pixels at every time. `part`: of every training batch, for one of several
+    processes that train on it together. Raises DataError for what is missing, damaged or not
     allowed, and where the images are not those that the origin identifies.
     """
     source = describe(name, origin)
@@ -142,6 +145,7 @@ def open_pipeline(
         root=data_root(root),
         path=None if path is None else Path(path).expanduser().absolute(),
         reproducible=reproducible,
+        part=part,
     )
     if isinstance(source, MemorySource):
         from switokd.data.batches.in_memory import InMemoryPipeline

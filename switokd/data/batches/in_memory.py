@@ -90,9 +90,8 @@ class InMemoryPipeline(Pipeline):
     def _train_batches(
         self, order: Tensor, views: list[EpochDraws], start_step: int
     ) -> Iterator[Batch]:
-        size = self.options.batch_size
         for step in range(start_step, self.steps_per_epoch):
-            positions = slice(step * size, (step + 1) * size)
+            positions = self._positions(step)
             places = order[positions]
             chosen = self._train_index.index_select(0, places)
             raw = select(self._train_images, chosen)
@@ -100,6 +99,12 @@ class InMemoryPipeline(Pipeline):
             labels = self._train_labels.index_select(0, chosen)
             yield Batch(images[0] if len(images) == 1 else images, labels, places)
         self._generators.end_epoch()
+
+    def _positions(self, step: int) -> slice:
+        """Where this process's part of a batch lies in the epoch."""
+        first = step * self.options.batch_size
+        part = self.options.part.slice_of(self.images_of_step(step))
+        return slice(first + part.start, first + part.stop)
 
     def _to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from switokd.data.batches.random_draws import EpochGenerators
+from switokd.data.parts import WHOLE, Part
 from switokd.data.source import Source
 from switokd.validation import DataError
 
@@ -44,13 +45,15 @@ class PipelineOptions:
     root: Path
     path: Path | None
     reproducible: bool = False
+    part: Part = WHOLE
 
 
 class Pipeline(ABC):
     """Batches of one data set for one trial. Every random draw comes from the trial's seed alone.
 
-    The last, smaller batch of an epoch trains too, unless it is a single image (batch
-    normalisation cannot train on one value per channel).
+    The last, smaller batch of an epoch trains too, unless it has a single image for anyone (batch
+    normalisation cannot train on one value per channel). Where several processes share the batches,
+    each makes its part of them; order and augmentation are those of the whole batch.
     """
 
     def __init__(self, source: Source, options: PipelineOptions, class_names: tuple[str, ...]):
@@ -81,7 +84,12 @@ class Pipeline(ABC):
         """Training batches in an epoch."""
         size, batch_size = self.train_size, self.options.batch_size
         full, rest = divmod(size, batch_size)
-        return full + (rest > 1)
+        return full + (rest >= self.options.part.fewest)
+
+    def images_of_step(self, step: int) -> int:
+        """Images of an epoch's training batch `step` (from 0), all parts together."""
+        size = self.options.batch_size
+        return min(size, self.train_size - step * size)
 
     @abstractmethod
     def train_epoch(self, start_step: int = 0) -> Iterator[Batch]:

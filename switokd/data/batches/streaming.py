@@ -146,8 +146,13 @@ class StreamingPipeline(Pipeline):
                 ahead = self._train_index[order[read_up_to : read_up_to + POOL]]
                 self._reader.submit(records.read_ahead, ahead)
                 read_up_to += POOL
-            places = order[step * size : (step + 1) * size]
-            draws = self._step_draws(epoch_seeds, step, len(places))
+            batch = order[step * size : (step + 1) * size]
+            mine = self.options.part.slice_of(len(batch))
+            places = batch[mine]
+            draws = [
+                None if each is None else CropDraws(*(field[mine] for field in each))
+                for each in self._step_draws(epoch_seeds, step, len(batch))
+            ]
             yield _Request(records, self._train_index[places], places, draws)
 
     def _step_draws(self, epoch_seeds: list[int], step: int, batch: int) -> list[CropDraws | None]:
