@@ -44,16 +44,19 @@ def label_distance(probabilities: Tensor, targets: Tensor) -> Tensor:
     return 2 * (1 - at_label.mean())
 
 
-def switch_from_probabilities(
-    student: Tensor,
-    teacher: Tensor,
+def probability_gap(student: Tensor, teacher: Tensor) -> Tensor:
+    """|| p_s - p_t ||_1 averaged over the batch, for probabilities (B, K) of both."""
+    return (student - teacher).abs().sum(dim=1).mean()
+
+
+def switch_from_distances(
+    gap: Tensor,
     student_distance: Tensor,
     teacher_distance: Tensor,
     threshold: Threshold = "adaptive",
     require_better_teacher: bool = True,
 ) -> SwitchState:
-    """The switch of a link whose probabilities (B, K) and label distances are there already."""
-    gap = (student - teacher).abs().sum(dim=1).mean()
+    """The switch of a link whose gap and label distances, 0-dimensional, are there already."""
     total = student_distance + teacher_distance
     # both networks certain and right: 0 / 0 stands for two equal distances of 0, epsilon = 1
     ratio = torch.where(total > 0, teacher_distance / total, torch.zeros_like(total))
@@ -87,9 +90,8 @@ def switch_state(
         torch.softmax(full_precision(logits) / temperature, dim=1)
         for logits in (student_logits, teacher_logits)
     )
-    return switch_from_probabilities(
-        student,
-        teacher,
+    return switch_from_distances(
+        probability_gap(student, teacher),
         label_distance(student, targets),
         label_distance(teacher, targets),
         threshold,

@@ -65,6 +65,9 @@ class TinyData:
         self.epoch_start: Tensor | None = None
         self.closed = False
 
+    def images_of_step(self, step: int) -> int:
+        return min(BATCH_SIZE, TRAIN_IMAGES - step * BATCH_SIZE)
+
     def train_epoch(self, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         self.epoch_start = self.generator.get_state()
         order = torch.randperm(TRAIN_IMAGES, generator=self.generator)

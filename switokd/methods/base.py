@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from switokd.methods.losses import Predictions
+from switokd.methods.losses import Average, Predictions
 from switokd.methods.settings import MethodSettings
 from switokd.switching import SwitchState
 from switokd.validation import SpecError
@@ -90,6 +90,8 @@ class Method(ABC):
     frozen: frozenset[str] = frozenset()
     # the stages of each network, from the input on
     network_stages: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    # where it is asked about parts of batches: over all parts
+    average: Average | None = None
 
     def __init__(
         self, teachers: int, students: int, temperature: float, settings: MethodSettings
@@ -109,7 +111,8 @@ class Method(ABC):
         indices: Tensor | None = None,
     ) -> CohortStep:
         ordered = {name: logits[name] for name in self.networks}
-        step = self.step(Predictions(ordered, targets, self.temperature, maps, indices))
+        of_batch = (ordered, targets, self.temperature, maps, indices)
+        step = self.step(Predictions(*of_batch, self.links, self.average))
         if not self.frozen:
             return step
         losses, flags = (
@@ -155,6 +158,15 @@ class Method(ABC):
 
         So it may where a step queues the same operations every time, on tensors that stay where
         they are: nothing is decided on the host, and what the method carries is changed in place.
+        """
+        return False
+
+    @property
+    def divisible(self) -> bool:
+        """Whether several processes may each take a part of a batch.
+
+        So they may where its losses are means over images that know nothing of each other, and it
+        asks `Predictions.link` what it decides by.
         """
         return False
 

@@ -29,6 +29,8 @@ class KDCL(Method):
 
     settings: KDCLSettings
 
+    divisible = True
+
     def __init__(
         self, teachers: int, students: int, temperature: float, settings: KDCLSettings
     ) -> None:

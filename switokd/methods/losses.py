@@ -6,7 +6,7 @@ combines its terms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,12 @@ from switokd.switching import (
     Threshold,
     full_precision,
     label_distance,
-    switch_from_probabilities,
+    probability_gap,
+    switch_from_distances,
 )
+
+# means over a part of a batch, to those over the whole of it
+Average = Callable[[Tensor], Tensor]
 
 
 def kl_divergence(target_log_probabilities: Tensor, log_probabilities: Tensor) -> Tensor:
@@ -46,8 +50,9 @@ class Predictions:
 
     `logits` are (B, K) by network name, `targets` the labels (B,), `maps` what the method asked for
     of the networks' stages, (B, C, H, W) by network and stage, `indices` which training images
-    these are, (B,), where it is known. Half-precision logits are taken to
-    float32 first.
+    these are, (B,), where it is known. Half-precision logits are taken to float32 first. `average`
+    takes means over these images to those over a batch of which they are a part, all of the
+    `links` at once; None where they are the batch.
     """
 
     def __init__(
@@ -57,6 +62,8 @@ class Predictions:
         temperature: float = 1.0,
         maps: Mapping[str, Mapping[str, Tensor]] | None = None,
         indices: Tensor | None = None,
+        links: Sequence[tuple[str, str]] = (),
+        average: Average | None = None,
     ) -> None:
         self.targets = targets
         self.indices = indices
@@ -70,6 +77,8 @@ class Predictions:
         self.cross_entropies = {name: self._cross_entropy(name) for name in self.logits}
         self._probabilities: dict[str, Tensor] = {}
         self._distances: dict[str, Tensor] = {}
+        self._gaps: dict[tuple[str, str], Tensor] = {}
+        self._links, self._average = links, average
 
     def _cross_entropy(self, name: str) -> Tensor:
         """CE of network `name` at temperature 1, whatever the cohort's temperature."""
@@ -96,16 +105,33 @@ class Predictions:
         require_better_teacher: bool = True,
     ) -> SwitchState:
         """The switch of one link (method.md section 2)."""
-        for name in (teacher, student):
-            if name not in self._probabilities:
-                probabilities = self.log_probabilities[name].exp()
-                self._probabilities[name] = probabilities
-                self._distances[name] = label_distance(probabilities, self.targets)
-        return switch_from_probabilities(
-            self._probabilities[student],
-            self._probabilities[teacher],
+        if (teacher, student) not in self._gaps:
+            if self._average is None:
+                self._measure(teacher, student)
+            else:
+                self._measure_all(self._average)
+        return switch_from_distances(
+            self._gaps[teacher, student],
             self._distances[student],
             self._distances[teacher],
             threshold,
             require_better_teacher,
         )
+
+    def _measure(self, teacher: str, student: str) -> None:
+        for name in (teacher, student):
+            if name not in self._probabilities:
+                probabilities = self.log_probabilities[name].exp()
+                self._probabilities[name] = probabilities
+                self._distances[name] = label_distance(probabilities, self.targets)
+        found = probability_gap(self._probabilities[student], self._probabilities[teacher])
+        self._gaps[teacher, student] = found
+
+    def _measure_all(self, average: Average) -> None:
+        """Of every link, in one exchange."""
+        for teacher, student in self._links:
+            self._measure(teacher, student)
+        means = average(torch.stack([*self._gaps.values(), *self._distances.values()]))
+        gaps, distances = means.split([len(self._gaps), len(self._distances)])
+        self._gaps = dict(zip(self._gaps, gaps, strict=True))
+        self._distances = dict(zip(self._distances, distances, strict=True))

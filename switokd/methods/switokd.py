@@ -23,6 +23,7 @@ class SwitOKD(Method):
     settings: SwitOKDSettings
 
     recordable = True
+    divisible = True
 
     def step(self, predictions: Predictions) -> CohortStep:
         links = {

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from switokd.data import Pipeline, open_pipeline
+from switokd.data.parts import WHOLE, Part
 from switokd.methods import build_method
 from switokd.methods.base import Method, Surroundings
 from switokd.models import build_model, stage_of, stages_of
@@ -24,6 +25,7 @@ from switokd.spec.trial import TrialSpec
 from switokd.training.exclusive import BUILDING
 from switokd.training.maps import MapRecorder
 from switokd.training.optimizers import build_optimizer, build_schedule
+from switokd.training.ranks import ALONE, Ranks
 from switokd.training.teachers import MOST_BYTES, FrozenOutputs, StateDict
 from switokd.training.trainer import Trainer
 from switokd.training.tryout import try_out
@@ -37,25 +39,28 @@ def build_trainer(
     trial: TrialSpec,
     device: torch.device,
     teachers: Mapping[str, Mapping[int, StateDict]] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trainer:
     """The trainer of a trial, at its first step, with all its random states set from the seed.
 
     `teachers`: the weights of those that other trials have trained (`TrainedTeachers`); without
-    them they teach with fresh weights, which takes as long.
+    them they teach with fresh weights, which takes as long. `ranks`: the processes that train it
+    together, all of which build it at the same time.
     """
     with BUILDING:
-        return _build(trial, device, teachers)
+        return _build(trial, device, teachers, ranks)
 
 
 def _build(
     trial: TrialSpec,
     device: torch.device,
     teachers: Mapping[str, Mapping[int, StateDict]] | None,
+    ranks: Ranks,
 ) -> Trainer:
     _set_global_state(trial)
     recipe = trial.recipe
     method = build_trial_method(trial)
-    data = open_data(trial, device, method.views)
+    data = open_data(trial, device, method.views, ranks.part)
     networks = build_networks(trial, data.num_classes, device)
     maps = record_maps(trial, method, networks)
     attached = attach_modules(trial, method, networks, maps, data)
@@ -66,7 +71,8 @@ def _build(
     }
     optimizers = {name: build_optimizer(own, trial.networks[name]) for name, own in trained.items()}
     # one network's weights must not depend on its peers', so this stream starts after all are built
-    torch.manual_seed(derive_seed(trial.seed, "dropout"))
+    own_stream = () if ranks.leads else (ranks.rank,)
+    torch.manual_seed(derive_seed(trial.seed, "dropout", *own_stream))
     return Trainer(
         networks=networks,
         method=method,
@@ -84,6 +90,7 @@ def _build(
         teachers=teachers,
         outputs=frozen_outputs(trial, method, networks, maps, data),
         snapshots=trial.snapshots,
+        ranks=ranks,
     )
 
 
@@ -173,7 +180,9 @@ def _weights_dtype(trial: TrialSpec) -> torch.dtype:
     return torch.float64 if trial.recipe.precision == "fp64" else torch.float32
 
 
-def open_data(trial: TrialSpec, device: torch.device | str = "cpu", views: int = 1) -> Pipeline:
+def open_data(
+    trial: TrialSpec, device: torch.device | str = "cpu", views: int = 1, part: Part = WHOLE
+) -> Pipeline:
     """The data of a trial; raises DataError for what is missing, damaged or not allowed."""
     return open_pipeline(
         trial.dataset,
@@ -189,6 +198,7 @@ def open_data(trial: TrialSpec, device: torch.device | str = "cpu", views: int =
         stand_in=trial.stand_in,
         origin=trial.data_origin,
         reproducible=trial.recipe.deterministic,
+        part=part,
     )
 
 

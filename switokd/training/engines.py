@@ -8,7 +8,7 @@ backward pass. `switokd.training.graphed` has the engine of CUDA graphs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from switokd.methods.base import CohortStep, Method
 from switokd.training.flags import FlagReader
 from switokd.training.maps import MapRecorder
+from switokd.training.ranks import ALONE, Ranks
 from switokd.training.teachers import FrozenOutputs
 from switokd.training.timeline import Timeline
 
@@ -28,6 +29,8 @@ class Cohort:
     """What a step touches: networks and, by network, optimizers; a frozen network has none.
 
     `precision`: fp32, bf16 (autocast over float32 weights) or fp64 (the networks are float64).
+    `attached`: the method's own modules, by the network that they are trained with. `ranks`: the
+    processes that take the step together; networks that learn are wrapped by them.
     """
 
     networks: Mapping[str, nn.Module]
@@ -37,6 +40,8 @@ class Cohort:
     precision: str = "fp32"
     maps: MapRecorder | None = None
     outputs: FrozenOutputs | None = None
+    attached: Mapping[str, nn.Module] = field(default_factory=dict)
+    ranks: Ranks = ALONE
 
     @property
     def dtype(self) -> torch.dtype:
@@ -72,7 +77,9 @@ class Cohort:
     def update(self, name: str, step: CohortStep) -> None:
         """The backward pass and the optimizer step of one network."""
         self.optimizers[name].zero_grad(set_to_none=True)
-        step.losses[name].backward()
+        self.ranks.weighted(step.losses[name]).backward()
+        if name in self.attached:
+            self.ranks.average_gradients(self.attached[name].parameters())
         self.optimizers[name].step()
 
 

@@ -38,15 +38,18 @@ class Batch(NamedTuple):
 class GraphedEngine(EagerEngine):
     """Replays recorded steps; what cannot be recorded is carried out eagerly.
 
-    That are the first steps, batches of another size (the last of an epoch), fp64, and methods that
-    are not `recordable`. On a CPU there is nothing to record: the same parts run one by one.
+    That are the first steps, batches of another size (the last of an epoch), fp64, steps of several
+    processes, and methods that are not `recordable`. On a CPU there is nothing to record: the same
+    parts run one by one.
     """
 
     def __init__(self, cohort: Cohort, timeline: Timeline) -> None:
         super().__init__(cohort, timeline)
         self._stream = recording_stream(cohort.device)
         self._rates = {name: RateOnDevice(opt) for name, opt in cohort.optimizers.items()}
-        self._recordable = cohort.method.recordable and cohort.precision != "fp64"
+        self._recordable = (
+            cohort.method.recordable and cohort.precision != "fp64" and cohort.ranks.size == 1
+        )
         self._recording: Recording | None = None
         self._shapes: tuple[torch.Size, ...] = ()
         self._steps_of_shape = 0

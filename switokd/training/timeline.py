@@ -22,6 +22,7 @@ from torch import Tensor
 from switokd import names
 from switokd.methods.base import CohortStep, Link
 from switokd.switching import SwitchState
+from switokd.training.ranks import ALONE, Command, Ranks
 
 BLOCK_STEPS = 256
 MAX_WINDOWS = 2000
@@ -77,7 +78,8 @@ class DivergedError(ValueError):
 class Timeline:
     """Rows of (links x fields, networks x (loss, cross-entropy), images), one per finished step.
 
-    `switched`: whether the links take modes.
+    `switched`: whether the links take modes. `ranks`: who trains on a part of each batch; the links
+    are those of whole batches as they come, the losses become so as a block is brought over.
     """
 
     def __init__(
@@ -87,7 +89,9 @@ class Timeline:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         switched: bool = True,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self._ranks = ranks
         self.networks = tuple(networks)
         self.switched = switched
         self.links = tuple(links)
@@ -134,11 +138,13 @@ class Timeline:
             self.flush()
 
     def flush(self) -> None:
-        """Bring over what is on the device; raises DivergedError as `record` does."""
+        """Bring over what is on the device, with all ranks; raises DivergedError as `record`."""
         if self._filled:
             on_device = self._block[: self._filled].to("cpu", copy=True)
             sizes = torch.tensor(self._batch_sizes, dtype=on_device.dtype).unsqueeze(1)
-            rows = torch.cat([on_device, sizes], dim=1)
+            links, losses = on_device.tensor_split([len(self.links) * len(FIELDS)], dim=1)
+            losses, sizes = self._ranks.average_rows(losses, sizes)
+            rows = torch.cat([links, losses, sizes], dim=1)
             self._host.append(rows)
             first_step = self._steps_on_host + 1
             self._steps_on_host += self._filled
@@ -160,7 +166,9 @@ class Timeline:
             )
 
     def rows(self) -> Tensor:
-        """All finished steps on the host."""
+        """All finished steps on the host; asked of rank 0, while the others await its command."""
+        if self._filled:
+            self._ranks.announce(Command.FLUSH)
         self.flush()
         if len(self._host) != 1:
             empty = torch.empty(0, self._width + 1, dtype=self._block.dtype)

@@ -6,6 +6,7 @@ the device, and in which order, is the engine's (`switokd.training.engines`).
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
@@ -24,6 +25,7 @@ from switokd.training.engines import Cohort, EagerEngine
 from switokd.training.evaluation import Scores, agreement, predict, score
 from switokd.training.exclusive import BUILDING, GPU
 from switokd.training.maps import MapRecorder
+from switokd.training.ranks import ALONE, Command, EndedError, Ranks
 from switokd.training.teachers import FrozenOutputs, StateDict, TrainedTeachers
 from switokd.training.timeline import DivergedError, Timeline
 
@@ -35,6 +37,7 @@ class Batches(Protocol):
 
     @property
     def steps_per_epoch(self) -> int: ...
+    def images_of_step(self, step: int) -> int: ...
     def train_epoch(self, start_step: int = 0) -> Iterator[tuple[Images, Tensor, Tensor]]: ...
     def evaluation(self, split: Any) -> Iterator[tuple[Images, Tensor, Tensor]]: ...
     def evaluation_size(self, split: Any) -> int: ...
@@ -84,7 +87,8 @@ class Trainer:
     has their parameters. `engine` carries the steps out. `teachers`: the weights of trained ones,
     by network and the epoch up to which they teach; `outputs`: of networks that only teach,
     computed once where images stay the same. `snapshots`: the epochs after which the weights of all
-    networks are kept.
+    networks are kept. `ranks`: the processes that train the trial together, each with such a
+    trainer: that of rank 0 is asked, the others `follow`.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class Trainer:
         teachers: Mapping[str, Mapping[int, StateDict]] | None = None,
         outputs: FrozenOutputs | None = None,
         snapshots: Collection[int] = (),
+        ranks: Ranks = ALONE,
     ) -> None:
         self.networks = dict(networks)
         self.optimizers = dict(optimizers)
@@ -116,18 +121,30 @@ class Trainer:
         self.evaluation_split = evaluation_split
         self.patience = patience
         self.attached = dict(attached or {})
+        self.ranks = ranks
         self._frozen = frozenset(n for n in self.networks if not method.demand(n).trained)
         self.teachers = TrainedTeachers(self.networks, teachers or {})
         self.snapshots: dict[int, dict[str, dict[str, Tensor]]] = {}
         self._snapshots_after = frozenset(snapshots)
         # on the evaluation split
         self._frozen_logits: dict[str, Tensor] = {}
+        for name in self.optimizers:
+            for module in (self.networks[name], self.attached.get(name)):
+                if module is not None:
+                    ranks.synchronize(module)
+        called = {
+            name: ranks.wrap(network) if name in self.optimizers else network
+            for name, network in self.networks.items()
+        }
+        if ranks.size > 1:
+            assert method.divisible, "checked where ranks are asked for"
+            method.average = ranks.average
+        of_all = (self.attached, ranks)
         self._cohort = Cohort(
-            self.networks, method, self.optimizers, device, precision, maps, outputs
+            called, method, self.optimizers, device, precision, maps, outputs, *of_all
         )
-        self.timeline = Timeline(
-            method.networks, method.links, device, self._cohort.dtype, method.settings.switches
-        )
+        dtype, switches = self._cohort.dtype, method.settings.switches
+        self.timeline = Timeline(method.networks, method.links, device, dtype, switches, ranks)
         self.best = {name: Best() for name in self.networks}
         self.train_seconds = 0.0
         self.epoch = 0
@@ -173,10 +190,31 @@ class Trainer:
         DivergedError where a loss was not finite.
         """
         rates = {name: opt.param_groups[0]["lr"] for name, opt in self.optimizers.items()}
-        if self.step_in_epoch == 0 and self.method.settings.needs_holdout:
-            self.method.refresh(Predictions(*self._predict("holdout")))
+        if self.step_in_epoch == 0:
+            self.ranks.announce(Command.EPOCH)
         if not self._train(go_on):
             return None
+        self._end_epoch()
+        report = self._report(rates)
+        self.epoch_seconds = 0.0
+        return report
+
+    def follow(self) -> None:
+        """Another rank than 0: take part in what rank 0 does, until it ends the trial."""
+        errands = {Command.FLUSH: self.timeline.flush, Command.RANDOM: self._random_states}
+        with contextlib.suppress(EndedError):
+            try:
+                while True:
+                    if self.step_in_epoch == 0:
+                        self.ranks.await_(Command.EPOCH, errands)
+                    self._train(None, errands)
+                    self._end_epoch()
+                    self.epoch_seconds = 0.0
+            except DivergedError:
+                # rank 0 has met it too
+                self.ranks.await_(Command.END, {})
+
+    def _end_epoch(self) -> None:
         with warnings.catch_warnings():
             # a teacher may pause for a whole epoch; its schedule goes on all the same
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
@@ -184,11 +222,14 @@ class Trainer:
                 scheduler.step()
         self.epoch += 1
         self.step_in_epoch = 0
-        report = self._report(rates)
-        self.epoch_seconds = 0.0
-        return report
 
-    def _train(self, go_on: Callable[[], bool] | None) -> bool:
+    def _train(
+        self,
+        go_on: Callable[[], bool] | None,
+        errands: Mapping[Command, Callable[[], object]] | None = None,
+    ) -> bool:
+        if self.step_in_epoch == 0 and self.method.settings.needs_holdout:
+            self._refresh()
         for name, network in self.networks.items():
             network.train(name not in self._frozen)
         if self.step_in_epoch:
@@ -198,6 +239,11 @@ class Trainer:
         self._prepare_teachers()
         for images, targets, indices in self.data.train_epoch(self.step_in_epoch):
             GPU.give_way()
+            if errands is not None:
+                self.ranks.await_(Command.STEP, errands)
+            else:
+                self.ranks.announce(Command.STEP)
+            self.ranks.begin_batch(self.data.images_of_step(self.step_in_epoch))
             self.train_step(images, targets, indices)
             self.step_in_epoch += 1
             if go_on is not None and self.step_in_epoch < self.data.steps_per_epoch:
@@ -210,6 +256,20 @@ class Trainer:
         self.epoch_seconds = time.perf_counter() - started
         self.train_seconds += self.epoch_seconds
         return True
+
+    def _refresh(self) -> None:
+        """Let the method learn from held-out images: rank 0's answer is everyone's."""
+        if self.ranks.leads:
+            self.method.refresh(Predictions(*self._predict("holdout")))
+        if self.ranks.size > 1:
+            self.method.load_state_dict(self.ranks.share(self.method.state_dict()))
+
+    def _random_states(self) -> list[dict[str, Tensor]]:
+        """Of torch's global generators, by rank."""
+        random: dict[str, Tensor] = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        return self.ranks.gather(random)
 
     def _prepare_teachers(self) -> None:
         """Let networks that only teach say what they have to say of this epoch's images."""
@@ -286,10 +346,10 @@ class Trainer:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a later process needs to go on as if there had been no stop."""
-        random = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        """Everything later processes need to go on as if there had been no stop."""
+        self.ranks.announce(Command.RANDOM)
+        own, *of_others = self._random_states()
+        random: dict[str, Any] = {**own, "others": of_others} if of_others else {**own}
         return {
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
@@ -328,13 +388,25 @@ class Trainer:
         self.method.load_state_dict(state["method"])
         self.data.load_state_dict(state["data"])
         with BUILDING:
-            torch.set_rng_state(state["random"]["cpu"])
-            if "cuda" in state["random"] and self.device.type == "cuda":
-                torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+            random = self._own(state["random"])
+            torch.set_rng_state(random["cpu"])
+            if "cuda" in random and self.device.type == "cuda":
+                torch.cuda.set_rng_state(random["cuda"], self.device)
         self.timeline.load_state_dict(state["timeline"])
         self.best = {name: Best(*values) for name, values in state["best"].items()}
         kept = state.get("snapshots", {})
         self.snapshots = {epoch: kept[epoch] for epoch in kept if epoch in self._snapshots_after}
+
+    def _own(self, random: dict[str, Any]) -> dict[str, Any]:
+        """This rank's random states. One that there was none of begins as the first did.
+
+        Where ranks come and go nothing is drawn from them.
+        """
+        others = random.get("others", [])
+        if self.ranks.leads or self.ranks.rank > len(others):
+            return random
+        own: dict[str, Any] = others[self.ranks.rank - 1]
+        return own
 
 
 def _copies(network: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,212 @@
+"""The processes that train one trial together, each on its part of every batch.
+
+All of them hold all networks, and take the same steps. Rank 0 leads: it evaluates, saves and
+decides when to go on; the others wait for its word before each step and each exchange, so that
+nobody has to foresee when it stops for a checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from enum import IntEnum
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from switokd.data.parts import Part
+from switokd.training.batch_norm import synchronize
+
+# as long as rank 0 evaluates, saves or waits for its tracking store; a rank that dies is noticed by
+# its closed connections
+PATIENCE = timedelta(days=30)
+
+
+class Command(IntEnum):
+    """What rank 0 has the others do next."""
+
+    STEP = 0
+    EPOCH = 1
+    FLUSH = 2
+    RANDOM = 3
+    END = 4
+
+
+class EndedError(Exception):
+    """Rank 0 has ended the trial."""
+
+
+class Ranks:
+    """A process that trains alone: nobody is asked, and nothing is exchanged."""
+
+    rank = 0
+    size = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def part(self) -> Part:
+        """Which part of every batch is this process's."""
+        return Part(self.rank, self.size)
+
+    def announce(self, command: Command) -> None:
+        """Rank 0: have the others do this too; they are waiting for a command."""
+
+    def await_(self, wanted: Command, errands: Mapping[Command, Callable[[], object]]) -> None:
+        """The other ranks: do what rank 0 asks for, until it asks for `wanted`.
+
+        Raises EndedError where it ends the trial first.
+        """
+
+    def begin_batch(self, images: int) -> None:
+        """The next step is on a batch of so many images, of all ranks together."""
+
+    def average(self, values: Tensor) -> Tensor:
+        """The means over this process's part of the batch as those over the whole of it."""
+        return values
+
+    def average_rows(self, rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """As `average`, of many batches: rows (N, ...) of means over `images` (N, 1) of each.
+
+        The images of all ranks come second.
+        """
+        return rows, images
+
+    def weighted(self, loss: Tensor) -> Tensor:
+        """A loss whose gradient, averaged over ranks, is that of the whole batch's."""
+        return loss
+
+    def synchronize(self, module: nn.Module) -> None:
+        """Prepare a module that learns for parts of batches, in place."""
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """What to call in place of a network that learns, for gradients averaged over ranks."""
+        return network
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Of parameters in no wrapped network, after their backward pass."""
+
+    def share(self, state: Any) -> Any:
+        """Rank 0's state, for all; plain values and tensors."""
+        return state
+
+    def gather(self, state: Any) -> list[Any]:
+        """The states of all ranks, by rank."""
+        return [state]
+
+    def close(self) -> None:
+        """Rank 0: let the others go. Nothing can be exchanged afterwards."""
+
+
+ALONE = Ranks()
+
+
+class GroupRanks(Ranks):
+    """One of several processes, connected by torch.distributed.
+
+    On GPUs gradients and means go by NCCL, commands and states by gloo; on CPUs all by gloo.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        size: int,
+        address: str,
+        device: torch.device,
+        *,
+        whole_batch_norm: bool = False,
+    ) -> None:
+        """`address`: `tcp://HOST:PORT` or `file:///PATH`, the same for all. Waits for all.
+
+        `whole_batch_norm`: batch norms take their statistics from the whole batch, and not each
+        rank from its part.
+        """
+        self._whole_batch_norm = whole_batch_norm
+        self.rank, self.size, self._device = rank, size, device
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(
+            backend, init_method=address, rank=rank, world_size=size, timeout=PATIENCE
+        )
+        self._share = 1 / size
+        self._open = True
+
+    def announce(self, command: Command) -> None:
+        dist.broadcast(torch.tensor(int(command), dtype=torch.uint8), src=0)
+
+    def await_(self, wanted: Command, errands: Mapping[Command, Callable[[], object]]) -> None:
+        while True:
+            word = torch.zeros((), dtype=torch.uint8)
+            dist.broadcast(word, src=0)
+            command = Command(int(word))
+            if command == wanted:
+                return
+            if command == Command.END:
+                raise EndedError
+            errands[command]()
+
+    def begin_batch(self, images: int) -> None:
+        self._share = len(self.part.of(range(images))) / images
+
+    def average(self, values: Tensor) -> Tensor:
+        values = values * self._share
+        dist.all_reduce(values)
+        return values
+
+    def average_rows(self, rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        of_all = images.clone()
+        dist.all_reduce(of_all)
+        means = rows * (images / of_all).to(rows.dtype)
+        dist.all_reduce(means)
+        return means, of_all
+
+    def weighted(self, loss: Tensor) -> Tensor:
+        weight = self._share * self.size
+        # parts of equal size, as nearly all are, keep the loss to the last bit
+        return loss if weight == 1 else loss * weight
+
+    def synchronize(self, module: nn.Module) -> None:
+        if self._whole_batch_norm:
+            synchronize(module, dist.all_reduce)
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        # what a batch norm remembers matters on rank 0 alone, which evaluates and saves
+        with warnings.catch_warnings():
+            # torch 2.14 has another name for it, which 2.11 does not know
+            warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+            return DistributedDataParallel(network, broadcast_buffers=False)
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if gradients:
+            flat = torch.cat([gradient.flatten() for gradient in gradients]) / self.size
+            dist.all_reduce(flat)
+            parts = flat.split([gradient.numel() for gradient in gradients])
+            for gradient, part in zip(gradients, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def share(self, state: Any) -> Any:
+        held = [state]
+        dist.broadcast_object_list(held, src=0, device=torch.device("cpu"))
+        return held[0]
+
+    def gather(self, state: Any) -> list[Any]:
+        states: list[Any] = [None] * self.size
+        dist.all_gather_object(states, state)
+        return states
+
+    def close(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        if self.leads:
+            # some may have died
+            with contextlib.suppress(RuntimeError):
+                self.announce(Command.END)
+        dist.destroy_process_group()
