@@ -28,9 +28,8 @@ def finding(frame: pd.DataFrame, epoch: str = "compared") -> str:
         return ""
     baseline = compared["baseline"].iloc[0]
     tested = compared[compared[f"{epoch}_p_holm"].notna()]
-    ranked = compared.sort_values(f"{epoch}_difference", kind="stable", ascending=False)
     if tested.empty:
-        top: Any = ranked.iloc[0]
+        top: Any = _largest(compared, epoch)
         return (
             f"Nothing is sure: differences from {baseline} need two seeds or more that differ. "
             f"The largest is {_gain(top, epoch)} ({_who(top)})."
@@ -39,7 +38,7 @@ def finding(frame: pd.DataFrame, epoch: str = "compared") -> str:
     helped = sure[sure[f"{epoch}_difference"] > 0]
     harmed = sure[sure[f"{epoch}_difference"] < 0]
     if sure.empty:
-        top = ranked.iloc[0]
+        top = _largest(tested, epoch)
         return (
             f"Nothing is sure: of {_count(len(tested), 'student')} compared with {baseline} over "
             f"{_seeds(tested)}, none differs with p < {SIGNIFICANCE} after Holm's correction. The "
@@ -63,6 +62,11 @@ def finding(frame: pd.DataFrame, epoch: str = "compared") -> str:
             f"{_who(worst)}: {_gain(worst, epoch)}."
         )
     return " ".join(sentences)
+
+
+def _largest(rows: pd.DataFrame, epoch: str) -> Any:
+    """The row of the largest difference, be it a gain or a loss."""
+    return rows.iloc[int(rows[f"{epoch}_difference"].abs().argmax())]
 
 
 def _sentence(row: Any, epoch: str, baseline: str) -> str:

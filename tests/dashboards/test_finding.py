@@ -60,6 +60,11 @@ def test_the_largest_difference_is_not_praised_where_it_may_be_chance() -> None:
     assert "helped" not in text
 
 
+def test_the_largest_difference_may_be_a_loss() -> None:
+    text = found(student(difference=0.3, p_holm=1.0), student(difference=-4.3, p_holm=0.9))
+    assert "The largest difference is -4.30 points" in text
+
+
 def test_one_seed_has_no_test_and_so_nothing_is_sure() -> None:
     text = found(student(seeds=1, p_holm=float("nan")))
     assert text.startswith("Nothing is sure: differences from vanilla need two seeds or more")
