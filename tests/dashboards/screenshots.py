@@ -23,7 +23,7 @@ from tests.dashboards.browser import (
 
 LAPTOP = {"width": 1366, "height": 768}
 SHOTS = [("Pairs", "light"), ("Timelines", "light"), ("Timelines", "dark")]
-SHOTS += [("Sensitivity", "light"), ("Why", "light")]
+SHOTS += [("Sensitivity", "light"), ("Cost", "light"), ("Why", "light")]
 # the whole page, but no longer than a reader scrolls
 TALLEST = 1250
 
