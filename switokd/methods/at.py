@@ -23,6 +23,7 @@ class AT(OfflineMethod):
     settings: ATSettings
 
     recordable = True
+    divisible = True
 
     def maps_of(self, network: str) -> tuple[str, ...]:
         return self.stages_of(network)

@@ -91,7 +91,7 @@ class Method(ABC):
     # the stages of each network, from the input on
     network_stages: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     # where it is asked about parts of batches: over all parts
-    average: Average | None = None
+    average_over_ranks: Average | None = None
 
     def __init__(
         self, teachers: int, students: int, temperature: float, settings: MethodSettings
@@ -112,7 +112,7 @@ class Method(ABC):
     ) -> CohortStep:
         ordered = {name: logits[name] for name in self.networks}
         of_batch = (ordered, targets, self.temperature, maps, indices)
-        step = self.step(Predictions(*of_batch, self.links, self.average))
+        step = self.step(Predictions(*of_batch, self.links, self.average_over_ranks))
         if not self.frozen:
             return step
         losses, flags = (

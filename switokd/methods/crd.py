@@ -36,9 +36,6 @@ class CRD(OfflineMethod):
 
     settings: CRDSettings
 
-    # all images meet in one memory
-    divisible = False
-
     def maps_of(self, network: str) -> tuple[str, ...]:
         return (LAST,)
 

@@ -19,6 +19,7 @@ class KD(OfflineMethod):
     settings: KDSettings
 
     recordable = True
+    divisible = True
 
     def student_loss(self, predictions: Predictions, student: str) -> Tensor:
         settings = self.settings

@@ -16,8 +16,6 @@ class OfflineMethod(Method):
     Source: method.md section 4.
     """
 
-    divisible = True
-
     def step(self, predictions: Predictions) -> CohortStep:
         losses = {student: self.student_loss(predictions, student) for student in self.students}
         return self.unswitched(predictions, losses)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from switokd.switching import full_precision
+from switokd.validation import SpecError
 
 # sums over all ranks, in place
 Sum = Callable[[Tensor], object]
@@ -56,8 +57,10 @@ class SynchronizedBatchNorm(_BatchNorm):
         variance = self._total(centred.square().sum(dim=dims)) / images
         self._remember(mean.detach(), variance.detach() * images / (images - 1))
         scaled = centred * (variance + self.eps).rsqrt().view(shape)
-        if self.affine:
-            scaled = scaled * self.weight.view(shape) + self.bias.view(shape)
+        if self.weight is not None:
+            scaled = scaled * self.weight.view(shape)
+        if self.bias is not None:
+            scaled = scaled + self.bias.view(shape)
         return scaled.to(input.dtype)
 
     def _total(self, values: Tensor) -> Tensor:
@@ -66,7 +69,7 @@ class SynchronizedBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        if self.running_mean is None or self.running_var is None:
+        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None, "kept with the running statistics"
         self.num_batches_tracked.add_(1)
@@ -81,9 +84,13 @@ class SynchronizedBatchNorm(_BatchNorm):
 def synchronize(network: nn.Module, sum_over_ranks: Sum) -> None:
     """Let every batch norm of a network use the statistics of all ranks, in place.
 
-    The modules stay, with their names, weights and hooks.
+    The modules stay, with their names, weights and hooks. Raises SpecError for a batch norm that
+    does something of its own.
     """
     for module in network.modules():
         if isinstance(module, _BatchNorm):
+            if type(module).forward is not _BatchNorm.forward:
+                name = type(module).__name__
+                raise SpecError(f"{name}: a batch norm of its own cannot be shared by processes")
             module.__class__ = SynchronizedBatchNorm
             cast("SynchronizedBatchNorm", module).sum_over_ranks = sum_over_ranks

@@ -138,7 +138,7 @@ class Trainer:
         }
         if ranks.size > 1:
             assert method.divisible, "checked where ranks are asked for"
-            method.average = ranks.average
+            method.average_over_ranks = ranks.average
         of_all = (self.attached, ranks)
         self._cohort = Cohort(
             called, method, self.optimizers, device, precision, maps, outputs, *of_all

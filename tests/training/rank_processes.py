@@ -140,7 +140,7 @@ class AllParts:
             share * self._distances(logits, labels)
             for share, (logits, labels, *_) in zip(shares, asked, strict=True)
         )
-        method.average = lambda _: means
+        method.average_over_ranks = lambda _: means
         steps: list[CohortStep] = [method(*each) for each in asked]
         self.links.append({link: list(map(float, s)) for link, s in steps[0].links.items()})
         self.paused.append(steps[0].paused)
