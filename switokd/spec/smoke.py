@@ -9,6 +9,8 @@ from switokd.spec.experiment_file import ExperimentFile
 EPOCHS = 2
 BATCH_SIZE = 8
 POINTS = 2
+# of so few images a smaller share is none
+SMALLEST_HOLDOUT = 0.2
 
 File = TypeVar("File", bound=ExperimentFile)
 
@@ -17,7 +19,9 @@ def smoke_form(file: File) -> File:
     """Stand-in images, two epochs, one seed, its own name; of a search two points."""
     recipes = []
     for recipe in file.recipe:
-        small: dict[str, int | None] = {"epochs": EPOCHS, "batch_size": BATCH_SIZE}
+        small: dict[str, float | None] = {"epochs": EPOCHS, "batch_size": BATCH_SIZE}
+        if recipe.holdout:
+            small["holdout"] = max(recipe.holdout, SMALLEST_HOLDOUT)
         # all of the few that there are
         small |= {"warmup_epochs": 0, "train_images": None}
         milestones = recipe.milestones[:1] and (EPOCHS,)
