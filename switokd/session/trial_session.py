@@ -144,10 +144,9 @@ class TrialSession:
         in_force = TrialSpec.model_validate_json(begun.in_force) if begun.changes else trial
         self._memory = PeakMemory(device, begun.peak_memory) if alone else None
         self._machine = MachineUse(device) if alone else None
+        fetch = tracker.fetch_weights if tracker else None
         with GPU.resting():
-            teachers = read_teachers(
-                in_force, self.folder.parent, tracker.fetch_weights if tracker else None
-            )
+            teachers = read_teachers(in_force, self.folder.parent, fetch)
         self.trainer: Trainer = build_trainer(in_force, device, teachers)
         # the trainer has what it takes up; a second copy would only fill the memory
         self.state = replace(begun, trainer={}, outbox=())

@@ -25,6 +25,7 @@ from switokd.training.engines import Cohort, EagerEngine
 from switokd.training.evaluation import Scores, agreement, predict, score
 from switokd.training.exclusive import BUILDING, GPU
 from switokd.training.maps import MapRecorder
+from switokd.training.random_states import own_states, random_states, set_random_states
 from switokd.training.ranks import ALONE, Command, EndedError, Ranks
 from switokd.training.teachers import FrozenOutputs, StateDict, TrainedTeachers
 from switokd.training.timeline import DivergedError, Timeline
@@ -190,8 +191,6 @@ class Trainer:
         DivergedError where a loss was not finite.
         """
         rates = {name: opt.param_groups[0]["lr"] for name, opt in self.optimizers.items()}
-        if self.step_in_epoch == 0:
-            self.ranks.announce(Command.EPOCH)
         if not self._train(go_on):
             return None
         self._end_epoch()
@@ -201,18 +200,23 @@ class Trainer:
 
     def follow(self) -> None:
         """Another rank than 0: take part in what rank 0 does, until it ends the trial."""
-        errands = {Command.FLUSH: self.timeline.flush, Command.RANDOM: self._random_states}
         with contextlib.suppress(EndedError):
             try:
                 while True:
-                    if self.step_in_epoch == 0:
-                        self.ranks.await_(Command.EPOCH, errands)
-                    self._train(None, errands)
+                    self._train()
                     self._end_epoch()
                     self.epoch_seconds = 0.0
             except DivergedError:
                 # rank 0 has met it too
-                self.ranks.await_(Command.END, {})
+                self._meet(Command.END)
+
+    def _meet(self, command: Command) -> None:
+        """Where all ranks do the same next: rank 0 says so, and the others await it."""
+        if self.ranks.leads:
+            self.ranks.announce(command)
+        else:
+            errands = {Command.FLUSH: self.timeline.flush, Command.RANDOM: self._random_states}
+            self.ranks.await_(command, errands)
 
     def _end_epoch(self) -> None:
         with warnings.catch_warnings():
@@ -223,13 +227,11 @@ class Trainer:
         self.epoch += 1
         self.step_in_epoch = 0
 
-    def _train(
-        self,
-        go_on: Callable[[], bool] | None,
-        errands: Mapping[Command, Callable[[], object]] | None = None,
-    ) -> bool:
-        if self.step_in_epoch == 0 and self.method.settings.needs_holdout:
-            self._refresh()
+    def _train(self, go_on: Callable[[], bool] | None = None) -> bool:
+        if self.step_in_epoch == 0:
+            self._meet(Command.EPOCH)
+            if self.method.settings.needs_holdout:
+                self._refresh()
         for name, network in self.networks.items():
             network.train(name not in self._frozen)
         if self.step_in_epoch:
@@ -239,10 +241,7 @@ class Trainer:
         self._prepare_teachers()
         for images, targets, indices in self.data.train_epoch(self.step_in_epoch):
             GPU.give_way()
-            if errands is not None:
-                self.ranks.await_(Command.STEP, errands)
-            else:
-                self.ranks.announce(Command.STEP)
+            self._meet(Command.STEP)
             self.ranks.begin_batch(self.data.images_of_step(self.step_in_epoch))
             self.train_step(images, targets, indices)
             self.step_in_epoch += 1
@@ -266,10 +265,7 @@ class Trainer:
 
     def _random_states(self) -> list[dict[str, Tensor]]:
         """Of torch's global generators, by rank."""
-        random: dict[str, Tensor] = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.device)
-        return self.ranks.gather(random)
+        return self.ranks.gather(random_states(self.device))
 
     def _prepare_teachers(self) -> None:
         """Let networks that only teach say what they have to say of this epoch's images."""
@@ -388,25 +384,11 @@ class Trainer:
         self.method.load_state_dict(state["method"])
         self.data.load_state_dict(state["data"])
         with BUILDING:
-            random = self._own(state["random"])
-            torch.set_rng_state(random["cpu"])
-            if "cuda" in random and self.device.type == "cuda":
-                torch.cuda.set_rng_state(random["cuda"], self.device)
+            set_random_states(own_states(state["random"], self.ranks.rank), self.device)
         self.timeline.load_state_dict(state["timeline"])
         self.best = {name: Best(*values) for name, values in state["best"].items()}
         kept = state.get("snapshots", {})
         self.snapshots = {epoch: kept[epoch] for epoch in kept if epoch in self._snapshots_after}
-
-    def _own(self, random: dict[str, Any]) -> dict[str, Any]:
-        """This rank's random states. One that there was none of begins as the first did.
-
-        Where ranks come and go nothing is drawn from them.
-        """
-        others = random.get("others", [])
-        if self.ranks.leads or self.ranks.rank > len(others):
-            return random
-        own: dict[str, Any] = others[self.ranks.rank - 1]
-        return own
 
 
 def _copies(network: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,33 @@
+"""The states of torch's global generators, of each rank that trains a trial, for a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def random_states(device: torch.device) -> dict[str, Tensor]:
+    """Of this process, by kind of device."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_random_states(states: dict[str, Any], device: torch.device) -> None:
+    """Go on from what `random_states` gave."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def own_states(saved: dict[str, Any], rank: int) -> dict[str, Any]:
+    """Of a checkpoint's states, rank 0's with those of the `others`, a rank's own.
+
+    One that the checkpoint does not have begins as rank 0 does.
+    """
+    ranks = [saved, *saved.get("others", [])]
+    own: dict[str, Any] = ranks[rank if rank < len(ranks) else 0]
+    return own
