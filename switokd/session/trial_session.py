@@ -23,13 +23,14 @@ from switokd import names
 from switokd.files.lock import FileLock
 from switokd.provenance import library_versions
 from switokd.session import results
-from switokd.session.extension import carried_on, changed_data, incompatibility
+from switokd.session.extension import carried_on
 from switokd.session.folders import checkpoint_folder, trial_folder
 from switokd.session.machine_use import MachineUse
 from switokd.session.memory import PeakMemory
 from switokd.session.population import take_over
-from switokd.session.state import TrialState, latest_state
-from switokd.session.teacher_weights import lacks_snapshots, read_teachers
+from switokd.session.starting_state import first_state, resumable_state
+from switokd.session.state import latest_state
+from switokd.session.teacher_weights import read_teachers
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import points as metrics
 from switokd.tracking import tracker as tracking
@@ -135,8 +136,8 @@ class TrialSession:
         self._outbox = tracker.outbox if tracker else Outbox(lambda batch: None, 1, "no store")
         self._files: list[tuple[Path, str | None]] = []
         self._saved_at = time.monotonic()
-        resumed = self._resumed()
-        begun = resumed or self._first_state(threads or os.cpu_count() or 1, continues)
+        resumed = resumable_state(trial, self.checkpoints)
+        begun = resumed or first_state(trial, runs, threads or os.cpu_count() or 1, continues)
         torch.set_num_threads(begun.threads)
         device = choose_device(trial.resources.gpus)
         if tracker is not None:
@@ -165,48 +166,6 @@ class TrialSession:
         except BaseException:
             self.trainer.data.close()
             raise
-
-    def _resumed(self) -> TrialState | None:
-        """The newest state of the trial; None where there is none that it can go on from."""
-        state = latest_state(self.checkpoints)
-        lacking = None if state is None else lacks_snapshots(self.trial, state.trainer)
-        if lacking is None:
-            return state
-        log.warning("trial %s begins anew: %s", self.trial.trial_id, lacking)
-        # a later step of theirs would be taken for the newest
-        self.checkpoints.delete()
-        return None
-
-    def _first_state(self, threads: int, continues: Sequence[str]) -> TrialState:
-        """The state of a new trial: its own, or where the first fitting shorter trial ended."""
-        new = TrialState(
-            trainer={},
-            # threads change the order of sums: what a trial began with it keeps
-            threads=threads,
-            in_force=self.trial.model_dump_json(),
-            versions=library_versions(),
-        )
-        for trial_id in continues:
-            shorter = latest_state(checkpoint_folder(self.trial, self._runs, trial_id))
-            reason = (
-                incompatibility(shorter, self.trial)
-                or lacks_snapshots(self.trial, shorter.trainer if shorter else {})
-                or changed_data(shorter, self.trial)
-            )
-            if shorter is None or reason is not None:
-                log.warning("from the first step, and not from trial %s: %s", trial_id, reason)
-                continue
-            # its windows are of another length: they are made anew from the whole timeline
-            return replace(
-                new,
-                trainer=shorter.trainer,
-                threads=shorter.threads,
-                last_top1=shorter.last_top1,
-                history=shorter.history,
-                outbox=shorter.history,
-                continued_from=trial_id,
-            )
-        return new
 
     @property
     def done(self) -> bool:

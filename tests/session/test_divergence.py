@@ -12,7 +12,8 @@ import pytest
 from mlflow import MlflowClient
 
 from switokd.session.folders import checkpoint_folder
-from switokd.session.trial_session import latest_state, open_session
+from switokd.session.state import latest_state
+from switokd.session.trial_session import open_session
 from switokd.spec.experiment import Experiment
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
