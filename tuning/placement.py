@@ -10,11 +10,18 @@ from switokd.validation import SpecError
 
 @dataclass(frozen=True)
 class Placement:
-    """The share of one trial, and how many such trials fit at once."""
+    """The share of each of a trial's processes, and how many such trials fit at once."""
 
     cpus: int
     gpus: float
     slots: int
+    ranks: int = 1
+
+    @property
+    def in_words(self) -> str:
+        share = f"{self.cpus} CPU cores and {self.gpus:g} GPUs each"
+        processes = "" if self.ranks == 1 else f"in {self.ranks} processes with "
+        return f"{self.slots} at once, {processes}{share}"
 
 
 def allocate(resources: Resources, trials: int, total_cpus: int, total_gpus: float) -> Placement:
@@ -26,22 +33,25 @@ def allocate(resources: Resources, trials: int, total_cpus: int, total_gpus: flo
     """
     assert resources.trials_per_gpu != "auto", "measured before, by gpu_share.with_measured_share"
     whole = 1.0 / resources.trials_per_gpu if total_gpus >= 1 else 0.0
-    gpus = whole if resources.gpus == "auto" else resources.gpus
-    if gpus > total_gpus:
-        raise SpecError(
-            f"resources.gpus: a trial asks for {gpus:g}; this machine has {total_gpus:g}"
-        )
-    if resources.cpus != "auto" and resources.cpus > total_cpus:
-        raise SpecError(
-            f"resources.cpus: a trial asks for {resources.cpus}; this machine has {total_cpus}"
-        )
+    asked = whole if resources.gpus == "auto" else resources.gpus
+    ranks, gpus = resources.ranks, 0.0 if resources.on_cpu else min(asked, 1.0)
+    cpus = 1 if resources.cpus == "auto" else resources.cpus
+    for key, wanted, there in (
+        ("gpus", gpus * ranks, total_gpus),
+        ("workers" if ranks > 1 else "cpus", cpus * ranks, total_cpus),
+    ):
+        if wanted > there:
+            kind = " CPU cores" if key == "workers" else ""
+            raise SpecError(
+                f"resources.{key}: a trial asks for {wanted:g}{kind}; this machine has {there:g}"
+            )
     slots = max(1, trials)
     if gpus:
-        # a trial is on one GPU: what is left of several does not add up to another share
-        slots = min(slots, int(1 / gpus + 1e-9) * int(total_gpus))
+        # a process is on one GPU: what is left of several does not add up to another share
+        slots = min(slots, int(1 / gpus + 1e-9) * int(total_gpus) // ranks)
     if resources.max_concurrent is not None:
         slots = min(slots, resources.max_concurrent)
+    slots = min(slots, total_cpus // (cpus * ranks))
     if resources.cpus == "auto":
-        slots = min(slots, total_cpus)
-        return Placement(max(1, total_cpus // slots), gpus, slots)
-    return Placement(resources.cpus, gpus, min(slots, total_cpus // resources.cpus))
+        cpus = total_cpus // (slots * ranks)
+    return Placement(cpus, gpus, slots, ranks)

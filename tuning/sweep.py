@@ -141,11 +141,7 @@ def _train(
         holder.confirm()
         check_store_is_shared(store, cluster.nodes)
         placement = _placement(experiment, plan, cluster)
-        console.print(
-            f"{placement.slots} at once, {placement.cpus} CPU cores and "
-            f"{placement.gpus:g} GPUs each",
-            highlight=False,
-        )
+        console.print(placement.in_words, highlight=False)
         with SweepProgress(plan.missing, console, plan.to_train, plan.points) as progress:
             holder.tell(progress.standing)
             job = _job(experiment, plan, store, runs, progress)

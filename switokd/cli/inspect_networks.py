@@ -54,7 +54,7 @@ def evaluate(
     table = Table(box=None, header_style="bold")
     rows = [
         {"network": f"{name} {entry.label}".strip(), "data": entry.dataset}
-        | stored_weights.in_words(stored_weights.evaluate(entry, choose_device("auto")))
+        | stored_weights.in_words(stored_weights.evaluate(entry, choose_device()))
         for name, entry in stored.items()
     ]
     for heading in rows[0]:
@@ -109,7 +109,7 @@ def explain(
     from switokd.training.build import choose_device
 
     stored = {name: read_weights(path) for name, path in paths.items()}
-    explanation = grad_cam.explain(stored, images, choose_device("auto"))
+    explanation = grad_cam.explain(stored, images, choose_device())
     shown_as = {name: f"{name} {model}" for name, model in explanation.models.items()}
     overlays = heat_maps.overlay_figure(
         explanation.images,

@@ -150,11 +150,17 @@ def open_pipeline(
     if isinstance(source, MemorySource):
         from switokd.data.batches.in_memory import InMemoryPipeline
 
-        return InMemoryPipeline(source, options)
-    assert isinstance(source, StreamSource), source
-    from switokd.data.batches.streaming import StreamingPipeline
+        pipeline: Pipeline = InMemoryPipeline(source, options)
+    else:
+        assert isinstance(source, StreamSource), source
+        from switokd.data.batches.streaming import StreamingPipeline
 
-    return StreamingPipeline(source, options)
+        pipeline = StreamingPipeline(source, options)
+    problem = part.problem(pipeline.train_size, batch_size)
+    if problem is not None:
+        pipeline.close()
+        raise DataError(f"{source.name}: {problem}")
+    return pipeline
 
 
 def check_content(source: Source, path: Path | None, digest: str) -> None:

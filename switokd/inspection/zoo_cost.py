@@ -14,6 +14,6 @@ def zoo_cost(name: str, image_size: int) -> tuple[ModelCard, NetworkCost]:
     Raises SpecError where it fails.
     """
     (card,) = describe([name])
-    network = build_model(name, card.nominal_classes).to(choose_device("auto"))
+    network = build_model(name, card.nominal_classes).to(choose_device())
     try_out(network, name, card.nominal_classes, image_size)
     return card, network_cost(network, image_size)

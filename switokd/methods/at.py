@@ -23,7 +23,6 @@ class AT(OfflineMethod):
     settings: ATSettings
 
     recordable = True
-    divisible = True
 
     def maps_of(self, network: str) -> tuple[str, ...]:
         return self.stages_of(network)

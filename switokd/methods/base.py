@@ -161,15 +161,6 @@ class Method(ABC):
         """
         return False
 
-    @property
-    def divisible(self) -> bool:
-        """Whether several processes may each take a part of a batch.
-
-        So they may where its losses are means over images that know nothing of each other, and it
-        asks `Predictions.link` what it decides by.
-        """
-        return False
-
     def refresh(self, predictions: Predictions) -> None:
         """Learn from held-out predictions, before each epoch; only where settings ask for it."""
         raise NotImplementedError(f"{type(self).__name__} learns nothing from held-out data")

@@ -13,7 +13,6 @@ class DML(Method):
     """CE(z_i, y) + tau^2 / (N - 1) sum over peers j of KL(p_j || p_i), peers detached."""
 
     recordable = True
-    divisible = True
 
     def step(self, predictions: Predictions) -> CohortStep:
         losses = {}

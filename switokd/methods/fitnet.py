@@ -26,7 +26,6 @@ class FitNet(OfflineMethod):
     settings: FitNetSettings
 
     recordable = True
-    divisible = True
 
     def maps_of(self, network: str) -> tuple[str, ...]:
         return (self.middle_stage(network),)

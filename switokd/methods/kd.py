@@ -19,7 +19,6 @@ class KD(OfflineMethod):
     settings: KDSettings
 
     recordable = True
-    divisible = True
 
     def student_loss(self, predictions: Predictions, student: str) -> Tensor:
         settings = self.settings

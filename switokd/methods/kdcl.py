@@ -29,8 +29,6 @@ class KDCL(Method):
 
     settings: KDCLSettings
 
-    divisible = True
-
     def __init__(
         self, teachers: int, students: int, temperature: float, settings: KDCLSettings
     ) -> None:

@@ -26,6 +26,9 @@ class MethodSettings(Frozen):
     trained_teacher: ClassVar[bool] = False
     # whether its links take modes; else it is told what a switch would have done
     switches: ClassVar[bool] = False
+    # whether several processes may each take a part of a batch: its losses are means over images
+    # that know nothing of each other, and it asks `Predictions.link` what it decides by
+    divisible: ClassVar[bool] = False
 
     @property
     def needs_holdout(self) -> bool:
@@ -46,6 +49,7 @@ class MethodSettings(Frozen):
 
 
 class VanillaSettings(MethodSettings):
+    divisible: ClassVar[bool] = True
     uses_temperature: ClassVar[bool] = False
     trains_together: ClassVar[bool] = False
 
@@ -53,12 +57,14 @@ class VanillaSettings(MethodSettings):
 class DMLSettings(MethodSettings):
     """Deep mutual learning has no settings but the temperature (Zhang et al., CVPR 2018)."""
 
+    divisible: ClassVar[bool] = True
     takes_frozen: ClassVar[bool] = True
 
 
 class KDCLSettings(MethodSettings):
     """Knowledge distillation via collaborative learning (Guo et al., CVPR 2020)."""
 
+    divisible: ClassVar[bool] = True
     takes_frozen: ClassVar[bool] = True
 
     variant: Literal["minlogit", "naive", "linear", "general"] = "minlogit"
@@ -81,6 +87,7 @@ def _threshold(value: Any) -> Any:
 class SwitOKDSettings(MethodSettings):
     """Switchable online knowledge distillation (Qian et al., ECCV 2022)."""
 
+    divisible: ClassVar[bool] = True
     has_roles: ClassVar[bool] = True
     switches: ClassVar[bool] = True
 
@@ -103,6 +110,7 @@ class OfflineSettings(MethodSettings):
 class KDSettings(OfflineSettings):
     """Knowledge distillation (Hinton et al., 2015), by the convention of the CIFAR experiments."""
 
+    divisible: ClassVar[bool] = True
     temperature: Annotated[Finite, Field(gt=0)] = 4.0
     alpha: Annotated[Finite, Field(ge=0)] = 0.9
     gamma: Annotated[Finite, Field(ge=0)] = 0.1
@@ -111,12 +119,14 @@ class KDSettings(OfflineSettings):
 class FitNetSettings(OfflineSettings):
     """FitNets (Romero et al., ICLR 2015)."""
 
+    divisible: ClassVar[bool] = True
     weight: Annotated[Finite, Field(ge=0)] = 100.0
 
 
 class ATSettings(OfflineSettings):
     """Attention transfer (Zagoruyko & Komodakis, ICLR 2017)."""
 
+    divisible: ClassVar[bool] = True
     weight: Annotated[Finite, Field(ge=0)] = 1000.0
 
 

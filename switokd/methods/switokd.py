@@ -23,7 +23,6 @@ class SwitOKD(Method):
     settings: SwitOKDSettings
 
     recordable = True
-    divisible = True
 
     def step(self, predictions: Predictions) -> CohortStep:
         links = {

@@ -10,7 +10,6 @@ class Vanilla(Method):
     """CE(z_i, y) for each network."""
 
     recordable = True
-    divisible = True
 
     def step(self, predictions: Predictions) -> CohortStep:
         return self.unswitched(predictions, dict(predictions.cross_entropies))

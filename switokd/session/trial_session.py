@@ -25,9 +25,11 @@ from switokd.provenance import library_versions
 from switokd.session import results
 from switokd.session.extension import carried_on
 from switokd.session.folders import checkpoint_folder, trial_folder
+from switokd.session.local_ranks import LocalRanks
 from switokd.session.machine_use import MachineUse
 from switokd.session.memory import PeakMemory
 from switokd.session.population import take_over
+from switokd.session.rank_group import Launcher, RankFailedError, RankGroup, RankLostError
 from switokd.session.starting_state import first_state, resumable_state
 from switokd.session.state import latest_state
 from switokd.session.teacher_weights import read_teachers
@@ -68,34 +70,47 @@ def open_session(
     threads: int | None = None,
     continues: Sequence[str] = (),
     alone: bool = True,
+    launcher: Launcher | None = None,
 ) -> Iterator[TrialSession]:
     """A trial in progress; its run ends as the block does, KILLED where the trial has not finished.
 
     `threads`: of torch, on the CPU, where no checkpoint says with how many the trial began.
     `continues`: shorter forms of the trial (`extension.shorter_trials`), by their ids. `alone`:
-    whether no other trial trains in this process, so that what it takes is the trial's. Raises
-    HeldError where another process trains the same trial, DataError where the data is not there.
+    whether no other trial trains in this process, so that what it takes is the trial's.
+    `launcher`: of the other processes that train the trial too, where there are any; by default
+    they are on this machine. Raises HeldError where another process trains the same trial,
+    DataError where the data is not there, RankFailedError and RankLostError where another rank
+    could not go on.
     """
+    if launcher is None and trial.resources.ranks > 1:
+        launcher = LocalRanks()
+    group = RankGroup(trial, launcher)
     lock = trial_folder(runs, trial.experiment, trial.trial_id) / "lock"
     with FileLock(lock, f"trial {trial.trial_id}"):
         session: TrialSession | None = None
         error: BaseException | None = None
         try:
-            session = TrialSession(trial, runs, tracker, threads, continues, alone)
+            session = TrialSession(trial, runs, tracker, threads, continues, alone, group)
             yield session
             error = session.leave()
         except BaseException as raised:
-            error = raised
-            raise
+            error = group.explained(raised)
+            if error is raised:
+                raise
+            raise error from raised
         finally:
             files: list[tuple[Path, str | None]] = []
             if session is not None:
                 if isinstance(error, DivergedError):
                     files = session.keep_divergence()
                 session.trainer.data.close()
+            group.close(error)
             if tracker is not None and not tracker.closed:
                 stopped = session is not None and session.stop_requested
-                _end_run(tracker, error, stopped or not isinstance(error, Exception), files)
+                # one that lost a rank goes on
+                lost = isinstance(error, RankLostError)
+                interrupted = stopped or lost or not isinstance(error, Exception)
+                _end_run(tracker, error, interrupted, files)
 
 
 def _end_run(
@@ -126,6 +141,7 @@ class TrialSession:
         threads: int | None,
         continues: Sequence[str],
         alone: bool,
+        group: RankGroup,
     ) -> None:
         self.trial, self.tracker = trial, tracker
         self.folder = trial_folder(runs, trial.experiment, trial.trial_id)
@@ -137,9 +153,10 @@ class TrialSession:
         self._files: list[tuple[Path, str | None]] = []
         self._saved_at = time.monotonic()
         resumed = resumable_state(trial, self.checkpoints)
-        begun = resumed or first_state(trial, runs, threads or os.cpu_count() or 1, continues)
+        threads = threads or max(1, (os.cpu_count() or 1) // trial.resources.ranks)
+        begun = resumed or first_state(trial, runs, threads, continues)
         torch.set_num_threads(begun.threads)
-        device = choose_device(trial.resources.gpus)
+        device = choose_device(trial.resources)
         if tracker is not None:
             tracker.begin(str(device), begun.threads, begun.continued_from, resumed is None)
         in_force = TrialSpec.model_validate_json(begun.in_force) if begun.changes else trial
@@ -148,20 +165,22 @@ class TrialSession:
         fetch = tracker.fetch_weights if tracker else None
         with GPU.resting():
             teachers = read_teachers(in_force, self.folder.parent, fetch)
-        self.trainer: Trainer = build_trainer(in_force, device, teachers)
+        ranks = group.start(device)
+        ranks.share((begun.threads, teachers))
+        self.trainer: Trainer = build_trainer(in_force, device, teachers, ranks)
         # the trainer has what it takes up; a second copy would only fill the memory
         self.state = replace(begun, trainer={}, outbox=())
         try:
             self._outbox.add(begun.outbox)
+            taken = begun.trainer
+            if not resumed and begun.continued_from:
+                taken = carried_on(self.trainer, taken, taken["epoch"])
+            # one that diverged before its first checkpoint begins anew, and knows what it sent
+            if ranks.share(taken):
+                self.trainer.load_state_dict(taken)
             if resumed:
-                # one that diverged before its first checkpoint begins anew, and knows what it sent
-                if begun.trainer:
-                    self.trainer.load_state_dict(begun.trainer)
                 self._outbox.release()
             elif begun.continued_from:
-                self.trainer.load_state_dict(
-                    carried_on(self.trainer, begun.trainer, begun.trainer["epoch"])
-                )
                 self.checkpoint_or_warn()
         except BaseException:
             self.trainer.data.close()
@@ -255,6 +274,9 @@ class TrialSession:
             self.state = replace(self.state, summary=summary)
             self.checkpoint()
         summary = self.state.summary
+        for network in self.trainer.networks.values():
+            # what they are to whoever takes them along
+            self.trainer.ranks.release(network)
         if not self._files:
             self._files = results.write_files(self.trial, self.trainer, summary, self.folder)
             if self.tracker is not None:
@@ -355,6 +377,6 @@ class TrialSession:
 
 def failure_reason(error: BaseException) -> str:
     """What a user can mend or expect in its own words, anything else with its traceback."""
-    if isinstance(error, SpecError | DivergedError | OSError):
+    if isinstance(error, SpecError | DivergedError | OSError | RankFailedError | RankLostError):
         return str(error)
     return "".join(traceback.format_exception(error))

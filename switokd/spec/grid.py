@@ -60,6 +60,7 @@ def _resolve(
         "seed": seed,
         "recipe": Recipe(**shared),
         "resources": file.resources,
+        "batch_norm_parts": file.resources.batch_norm_parts,
     }
     if file.smoke:
         # the images themselves are not used, nor need they be there

@@ -14,6 +14,9 @@ from switokd.validation import FieldError, Problem, SpecError, known_name
 def check_search(file: ExperimentFile) -> None:
     """Raise FieldError for a search that does not fit the rest of its file."""
     search = file.search
+    if search.is_population and file.resources.ranks > 1:
+        problem = f"must be another where {file.resources.ranks} processes train a trial"
+        raise FieldError((("search", "scheduler"), f"{problem} (found {search.scheduler})"))
     if search.judges_early:
         _check_epochs(file)
     trials = grid(file) if search.judges_early and not search.draws else ()

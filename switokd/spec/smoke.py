@@ -19,7 +19,8 @@ def smoke_form(file: File) -> File:
     """Stand-in images, two epochs, one seed, its own name; of a search two points."""
     recipes = []
     for recipe in file.recipe:
-        small: dict[str, float | None] = {"epochs": EPOCHS, "batch_size": BATCH_SIZE}
+        batch_size = max(BATCH_SIZE, 2 * file.resources.ranks)
+        small: dict[str, float | None] = {"epochs": EPOCHS, "batch_size": batch_size}
         if recipe.holdout:
             small["holdout"] = max(recipe.holdout, SMALLEST_HOLDOUT)
         # all of the few that there are

@@ -77,6 +77,8 @@ class TrialSpec(DatasetOfTrial):
     """One trial: data, a cohort, a method, a temperature, a seed and a recipe, all resolved.
 
     snapshots: the epochs after which its weights are kept, for trials that they teach.
+    batch_norm_parts: into how many parts, each with batch norms of its own, every batch falls; one
+    for each of the processes that train it together (`Resources`), unless they share those norms.
     """
 
     experiment: Annotated[PlainName, NotIdentity()]
@@ -87,6 +89,7 @@ class TrialSpec(DatasetOfTrial):
     recipe: Recipe
     resources: Annotated[Resources, NotIdentity()] = Resources()
     snapshots: Annotated[tuple[Whole, ...], NotIdentity()] = ()
+    batch_norm_parts: Annotated[Whole, Field(ge=1), AddedLater(1)] = 1
 
     @model_validator(mode="after")
     def _holdout_where_the_method_learns_from_it(self) -> TrialSpec:
@@ -118,6 +121,23 @@ class TrialSpec(DatasetOfTrial):
             if not self.networks[name].frozen:
                 told = f"must be true: the teacher of {self.method.name} has been trained before"
                 raise FieldError((("networks", name, "frozen"), told))
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_divided(self) -> TrialSpec:
+        ranks, parts = self.resources.ranks, self.resources.batch_norm_parts
+        key = "workers" if self.resources.workers > 1 else "gpus"
+        told = None
+        if parts != self.batch_norm_parts:
+            told = f"must give {self.batch_norm_parts} parts with batch norms of their own"
+        elif ranks > 1 and not self.method.settings.divisible:
+            told = f"must be 1 for {self.method.name}, whose losses need the whole batch"
+        elif ranks > 1 and self.recipe.engine != "eager":
+            told = f"must be 1 for engine {self.recipe.engine}"
+        elif self.recipe.batch_size < 2 * ranks:
+            told = f"must leave each 2 images or more of a batch of {self.recipe.batch_size}"
+        if told is not None:
+            raise FieldError((("resources", key), f"{told} (found {max(ranks, parts)})"))
         return self
 
     @cached_property

@@ -40,6 +40,7 @@ class SynchronizedBatchNorm(_BatchNorm):
     """As the batch norm it was made of (`synchronize`), over the batch of all ranks."""
 
     sum_over_ranks: Sum
+    made_of: type[_BatchNorm]
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Any: its own kind was checked as the network was written."""
@@ -92,5 +93,16 @@ def synchronize(network: nn.Module, sum_over_ranks: Sum) -> None:
             if type(module).forward is not _BatchNorm.forward:
                 name = type(module).__name__
                 raise SpecError(f"{name}: a batch norm of its own cannot be shared by processes")
+            own = type(module)
             module.__class__ = SynchronizedBatchNorm
-            cast("SynchronizedBatchNorm", module).sum_over_ranks = sum_over_ranks
+            shared = cast("SynchronizedBatchNorm", module)
+            shared.sum_over_ranks, shared.made_of = sum_over_ranks, own
+
+
+def release(network: nn.Module) -> None:
+    """Undo `synchronize`, in place."""
+    for module in network.modules():
+        if isinstance(module, SynchronizedBatchNorm):
+            own = module.made_of
+            del module.sum_over_ranks, module.made_of
+            module.__class__ = own  # type: ignore[assignment]

@@ -21,6 +21,7 @@ from switokd.models.outside import outside
 from switokd.models.stored_weights import load_strictly, read_weights_file, with_new_head
 from switokd.spec.network import digest_of_file
 from switokd.spec.recipe import ENGINES, NetworkSpec
+from switokd.spec.resources import Resources
 from switokd.spec.trial import TrialSpec
 from switokd.training.exclusive import BUILDING
 from switokd.training.maps import MapRecorder
@@ -280,7 +281,8 @@ def _set_global_state(trial: TrialSpec) -> None:
     torch.manual_seed(derive_seed(trial.seed, "global"))
 
 
-def choose_device(gpus: float | str) -> torch.device:
+def choose_device(resources: Resources | None = None) -> torch.device:
     """The GPU, where there is one and the trial may use it; else the CPU."""
-    use_gpu = torch.cuda.is_available() and gpus != 0
+    on_cpu = resources is not None and resources.on_cpu
+    use_gpu = torch.cuda.is_available() and not on_cpu
     return torch.device("cuda" if use_gpu else "cpu")

@@ -23,11 +23,10 @@ def set_random_states(states: dict[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
-def own_states(saved: dict[str, Any], rank: int) -> dict[str, Any]:
+def own_states(saved: dict[str, Any], rank: int) -> dict[str, Any] | None:
     """Of a checkpoint's states, rank 0's with those of the `others`, a rank's own.
 
-    One that the checkpoint does not have begins as rank 0 does.
+    None for a rank that was not there.
     """
     ranks = [saved, *saved.get("others", [])]
-    own: dict[str, Any] = ranks[rank if rank < len(ranks) else 0]
-    return own
+    return ranks[rank] if rank < len(ranks) else None

@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from switokd.data.parts import Part
-from switokd.training.batch_norm import synchronize
+from switokd.training.batch_norm import release, synchronize
 
 # as long as rank 0 evaluates, saves or waits for its tracking store; a rank that dies is noticed by
 # its closed connections
 PATIENCE = timedelta(days=30)
+# what is said in the middle of a step comes soon, or never
+STEP_PATIENCE = timedelta(minutes=30)
 
 
 class Command(IntEnum):
@@ -86,6 +88,9 @@ class Ranks:
     def synchronize(self, module: nn.Module) -> None:
         """Prepare a module that learns for parts of batches, in place."""
 
+    def release(self, module: nn.Module) -> None:
+        """Make of a module what it was before `synchronize`, in place."""
+
     def wrap(self, network: nn.Module) -> nn.Module:
         """What to call in place of a network that learns, for gradients averaged over ranks."""
         return network
@@ -101,8 +106,9 @@ class Ranks:
         """The states of all ranks, by rank."""
         return [state]
 
-    def close(self) -> None:
-        """Rank 0: let the others go. Nothing can be exchanged afterwards."""
+    def close(self, *, orderly: bool = True) -> None:
+        """Nothing can be exchanged afterwards. Rank 0 lets the others go, where all is `orderly`:
+        they await its word, and are not in the middle of a step."""
 
 
 ALONE = Ranks()
@@ -118,32 +124,42 @@ class GroupRanks(Ranks):
         self,
         rank: int,
         size: int,
-        address: str,
+        store: dist.Store,
         device: torch.device,
         *,
-        whole_batch_norm: bool = False,
+        shares_batch_norm: bool = False,
+        leaves_out: bool = False,
     ) -> None:
-        """`address`: `tcp://HOST:PORT` or `file:///PATH`, the same for all. Waits for all.
+        """`store`: where the ranks find each other. Waits for all.
 
-        `whole_batch_norm`: batch norms take their statistics from the whole batch, and not each
-        rank from its part.
+        `shares_batch_norm`: batch norms take their statistics from the whole batch, and not each
+        rank from its part. `leaves_out`: a network may leave parameters out of a step, which are
+        then looked for each time.
         """
-        self._whole_batch_norm = whole_batch_norm
+        self._shares_batch_norm, self._leaves_out = shares_batch_norm, leaves_out
         self.rank, self.size, self._device = rank, size, device
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(
-            backend, init_method=address, rank=rank, world_size=size, timeout=PATIENCE
+            backend, store=store, rank=rank, world_size=size, timeout=STEP_PATIENCE
         )
+        words = dist.new_group(backend="gloo", timeout=PATIENCE)
+        assert isinstance(words, dist.ProcessGroup), "this rank is in it"
+        self._words = words
         self._share = 1 / size
         self._open = True
 
+    @property
+    def part(self) -> Part:
+        return Part(self.rank, self.size, self._shares_batch_norm)
+
     def announce(self, command: Command) -> None:
-        dist.broadcast(torch.tensor(int(command), dtype=torch.uint8), src=0)
+        word = torch.tensor(int(command), dtype=torch.uint8)
+        dist.broadcast(word, src=0, group=self._words)
 
     def await_(self, wanted: Command, errands: Mapping[Command, Callable[[], object]]) -> None:
         while True:
             word = torch.zeros((), dtype=torch.uint8)
-            dist.broadcast(word, src=0)
+            dist.broadcast(word, src=0, group=self._words)
             command = Command(int(word))
             if command == wanted:
                 return
@@ -172,15 +188,21 @@ class GroupRanks(Ranks):
         return loss if weight == 1 else loss * weight
 
     def synchronize(self, module: nn.Module) -> None:
-        if self._whole_batch_norm:
+        if self._shares_batch_norm:
             synchronize(module, dist.all_reduce)
+
+    def release(self, module: nn.Module) -> None:
+        if self._shares_batch_norm:
+            release(module)
 
     def wrap(self, network: nn.Module) -> nn.Module:
         # what a batch norm remembers matters on rank 0 alone, which evaluates and saves
         with warnings.catch_warnings():
             # torch 2.14 has another name for it, which 2.11 does not know
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
-            return DistributedDataParallel(network, broadcast_buffers=False)
+            return DistributedDataParallel(
+                network, broadcast_buffers=False, find_unused_parameters=self._leaves_out
+            )
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -193,19 +215,20 @@ class GroupRanks(Ranks):
 
     def share(self, state: Any) -> Any:
         held = [state]
-        dist.broadcast_object_list(held, src=0, device=torch.device("cpu"))
+        # rank 0 may have been busy for long
+        dist.broadcast_object_list(held, 0, self._words, torch.device("cpu"))
         return held[0]
 
     def gather(self, state: Any) -> list[Any]:
         states: list[Any] = [None] * self.size
-        dist.all_gather_object(states, state)
+        dist.all_gather_object(states, state, self._words)
         return states
 
-    def close(self) -> None:
+    def close(self, *, orderly: bool = True) -> None:
         if not self._open:
             return
         self._open = False
-        if self.leads:
+        if self.leads and orderly:
             # some may have died
             with contextlib.suppress(RuntimeError):
                 self.announce(Command.END)

@@ -138,7 +138,7 @@ class Trainer:
             for name, network in self.networks.items()
         }
         if ranks.size > 1:
-            assert method.divisible, "checked where ranks are asked for"
+            assert method.settings.divisible, "checked where ranks are asked for"
             method.average_over_ranks = ranks.average
         of_all = (self.attached, ranks)
         self._cohort = Cohort(
@@ -383,8 +383,10 @@ class Trainer:
             self.schedulers[name].load_state_dict(state["schedulers"][name])
         self.method.load_state_dict(state["method"])
         self.data.load_state_dict(state["data"])
-        with BUILDING:
-            set_random_states(own_states(state["random"], self.ranks.rank), self.device)
+        random = own_states(state["random"], self.ranks.rank)
+        if random is not None:
+            with BUILDING:
+                set_random_states(random, self.device)
         self.timeline.load_state_dict(state["timeline"])
         self.best = {name: Best(*values) for name, values in state["best"].items()}
         kept = state.get("snapshots", {})

@@ -46,7 +46,7 @@ def built(options: argparse.Namespace, method: str, augmentation: str) -> Traine
     trial = trial.model_copy(
         update={"stand_in": True, "recipe": trial.recipe.model_copy(update=recipe)}
     )
-    return build_trainer(trial, choose_device("auto"))
+    return build_trainer(trial, choose_device())
 
 
 class Contender:
@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console(width=120)
     console.print(
         f"{options.teacher} > {options.student}, 32 x 32, batches of {options.batch_size}, "
-        f"{options.threads} threads, {choose_device('auto')}"
+        f"{options.threads} threads, {choose_device()}"
     )
     console.print(table)
     if options.json:

@@ -234,7 +234,10 @@ KNOWN_DATASETS = (
         ({"name": ".x"}, "name: must be letters, digits, '.', '_' and '-', the first a letter or"),
         ({"name": "x" * 101}, "name: must have at most 100 characters (found 'xxx"),
         ({"name": 3}, "name: must be a text (in quotes where it reads as a number, date, true"),
-        ({"resources": {"gpus": 2}}, "resources.gpus: must be 'auto' or a number from 0 to 1"),
+        (
+            {"resources": {"gpus": 1.5}},
+            "resources.gpus: must be 'auto', a share from 0 to 1 or a whole number",
+        ),
         ({"resources": {"cpus": "all"}}, "resources.cpus: must be 'auto' or a whole number from 1"),
     ],
 )

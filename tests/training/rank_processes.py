@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from switokd.data.parts import Part
@@ -58,7 +59,7 @@ class RankProcesses:
         `state`: of the trainers, to go on from.
         """
         self._calls += 1
-        address = f"file://{self._folder / f'meeting-{self._calls}'}"
+        address = str(self._folder / f"meeting-{self._calls}")
         # not as tensors: those would lie in memory that the processes share
         content = pickle.dumps(state)
         for rank, pipe in enumerate(self._pipes[:size]):
@@ -92,10 +93,17 @@ def _serve(pipe: Connection) -> None:
             pipe.send((traceback.format_exc(), None))
 
 
+def _ranks(
+    rank: int, size: int, path: str, device: torch.device, shares_batch_norm: bool
+) -> GroupRanks:
+    store = dist.FileStore(path, size)
+    return GroupRanks(rank, size, store, device, shares_batch_norm=shares_batch_norm)
+
+
 def _train(text: str, group: Any, whole_batch_norm: bool, lead: Lead, content: bytes) -> Any:
     state = pickle.loads(content)
     trial = TrialSpec.model_validate_json(text)
-    with closing(GroupRanks(*group, whole_batch_norm=whole_batch_norm)) as ranks:
+    with closing(_ranks(*group, whole_batch_norm)) as ranks:
         trainer = build_trainer(trial, CPU, ranks=ranks)
         with closing(trainer.data):
             if state is not None:

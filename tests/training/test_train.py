@@ -15,6 +15,7 @@ from torch.optim import SGD, Adam
 
 import switokd
 from switokd.spec.recipe import NetworkSpec, Recipe
+from switokd.spec.resources import Resources
 from switokd.spec.trial import MethodSpec, TrialSpec
 from switokd.train import run
 from switokd.training.build import build_networks, build_trainer, choose_device, derive_seed
@@ -241,7 +242,7 @@ def test_deterministic_mode_is_set_and_set_back() -> None:
 
 
 def test_no_gpu_means_the_cpu() -> None:
-    assert choose_device(0) == CPU
+    assert choose_device(Resources(gpus=0)) == CPU
 
 
 def test_run_trains_a_trial_to_its_end(tmp_path: Path) -> None:

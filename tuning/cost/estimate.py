@@ -113,7 +113,8 @@ def print_estimate(cost: Estimate, console: Console) -> None:
 
 def device_share(placement: Placement) -> tuple[str, float]:
     """What a second of one trial is counted in: shares of a GPU, or CPU cores."""
-    return ("GPU", placement.gpus) if placement.gpus else ("CPU", placement.cpus)
+    device, share = ("GPU", placement.gpus) if placement.gpus else ("CPU", placement.cpus)
+    return device, share * placement.ranks
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class Estimate:
     @property
     def memory_bytes(self) -> float:
         """What as many trials as run at once hold in the memory of their devices together."""
-        at_once = min(self.placement.slots, len(self.seconds))
+        at_once = min(self.placement.slots, len(self.seconds)) * self.placement.ranks
         return at_once * max((cost.work.memory_bytes for cost in self.costs), default=0.0)
 
     @property
@@ -155,7 +155,7 @@ def kind_of_work(trial: TrialSpec) -> tuple[Any, ...]:
 
 def measure(trial: TrialSpec) -> TrialWork:
     """The expected work of one trial: timed steps and evaluation batches, times their number."""
-    device = choose_device(trial.resources.gpus)
+    device = choose_device(trial.resources)
     trainer = build_trainer(trial, device)
     if trainer.frozen_outputs is not None:
         # to be computed once: in each step they are looked up, which takes as long for zeros
@@ -163,7 +163,7 @@ def measure(trial: TrialSpec) -> TrialWork:
     try:
         memory = PeakMemory(device)
         steps = trainer.data.steps_per_epoch
-        step, share = step_seconds(trainer)
+        step, share = step_seconds(trainer, trial.resources.ranks)
         epoch = steps * step + evaluation_seconds(trainer)
         weights = sum(_bytes_in(network.state_dict()) for network in trainer.networks.values())
         momenta = sum(_bytes_in(each.state_dict()) for each in trainer.optimizers.values())
@@ -178,8 +178,10 @@ def measure(trial: TrialSpec) -> TrialWork:
         trainer.data.close()
 
 
-def step_seconds(trainer: Trainer) -> tuple[float, float]:
+def step_seconds(trainer: Trainer, ranks: int = 1) -> tuple[float, float]:
     """The seconds of a training step, and the share of its images that were really trained on.
+
+    Of a trial over several ranks, a rank's step on its part, without the exchange between them.
 
     The median of a few steps, after some that are not typical. Where a step of a few images shows
     that a whole one would be long, such small steps are timed and multiplied out.
@@ -188,12 +190,13 @@ def step_seconds(trainer: Trainer) -> tuple[float, float]:
     share = 1.0
     batches = trainer.data.train_epoch()
     for number, batch in enumerate(batches):
-        few = FIRST_IMAGES / len(batch[1])
+        whole = -(-len(batch[1]) // ranks)
+        few = FIRST_IMAGES / whole
         if number == 0 and few < 1:
             timed_step(trainer, *batch, FIRST_IMAGES)
             small = timed_step(trainer, *batch, FIRST_IMAGES)
             share = few if small / few > LONGEST_STEP_SECONDS else 1.0
-        count = FIRST_IMAGES if share < 1 else len(batch[1])
+        count = FIRST_IMAGES if share < 1 else whole
         times.append(timed_step(trainer, *batch, count))
         if len(times) == WARMUP_STEPS + TIMED_STEPS:
             break

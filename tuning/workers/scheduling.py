@@ -97,7 +97,10 @@ def _tuner(
     progress: SweepProgress,
     shared: str | None,
 ) -> tune.Tuner:
-    trainable = tune.with_resources(TrialWorker, {"cpu": placement.cpus, "gpu": placement.gpus})
+    # one for each of a trial's processes, the worker in the first
+    bundle = {"CPU": placement.cpus} | ({"GPU": placement.gpus} if placement.gpus else {})
+    bundles = tune.PlacementGroupFactory([bundle] * placement.ranks)
+    trainable = tune.with_resources(TrialWorker, bundles)
     return tune.Tuner(
         trainable,
         param_space=param_space(job, trials if searcher is None else (), placement.cpus, shared),

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from switokd.files.lock import HeldError
+from switokd.session.rank_group import Launcher, RankLostError
 from switokd.session.trial_session import (
     FINISH_PATIENCE_SECONDS,
     TrialSession,
@@ -50,9 +51,12 @@ class TrialRun:
     judges by after each epoch, or None).
     """
 
-    def __init__(self, config: dict[str, Any], *, alone: bool = True) -> None:
-        """`alone`: whether no other trial trains in this process."""
-        self._alone = alone
+    def __init__(
+        self, config: dict[str, Any], *, alone: bool = True, launcher: Launcher | None = None
+    ) -> None:
+        """`alone`: whether no other trial trains in this process. `launcher`: of the other
+        processes of a trial that has several."""
+        self._alone, self._launcher = alone, launcher
         self._session: TrialSession | None = None
         self._held = ExitStack()
         of_thread = None if alone else threading.current_thread().name
@@ -93,7 +97,10 @@ class TrialRun:
             self._close_session()
 
     def step(self) -> dict[str, Any]:
-        """Train for about STEP_SECONDS; how the trial stands."""
+        """Train for about STEP_SECONDS; how the trial stands.
+
+        Raises RankLostError where another of the trial's processes is gone.
+        """
         try:
             progress = self._advance()
             self._waiting_since = None
@@ -152,6 +159,7 @@ class TrialRun:
             threads=self._config["threads"],
             continues=self._config["continues"],
             alone=self._alone,
+            launcher=self._launcher if trial.resources.ranks > 1 else None,
         )
         self._session = self._held.enter_context(session)
         return self._session
@@ -171,22 +179,32 @@ class TrialRun:
     def _fail(self, error: Exception) -> dict[str, Any]:
         if isinstance(error, torch.AcceleratorError):
             self.broken = self.broken or not gpu_answers()
-        self._close_session(error)
+        error = self._close_session(error) or error
+        if isinstance(error, RankLostError):
+            raise error
         return {
             "done": True,
             "failure": failure_reason(error),
             "out_of_memory": isinstance(error, torch.OutOfMemoryError),
         }
 
-    def _close_session(self, error: BaseException | None = None) -> None:
+    def _close_session(self, error: Exception | None = None) -> Exception | None:
+        """Leave the trial, by an error or without; the error's cause, where the session knows."""
         session, self._session = self._session, None
+        cause: Exception | None = None
         if session is not None:
             # as the end of a `with` block that spans Tune's steps
-            self._held.__exit__(type(error) if error else None, error, None)
+            try:
+                self._held.__exit__(type(error) if error else None, error, None)
+            except Exception as raised:
+                if error is None:
+                    raise
+                cause = raised
             if torch.cuda.is_available() and not self.broken:
                 # other workers share the device
                 with GPU.alone():
                     torch.cuda.empty_cache()
+        return cause
 
 
 def gpu_answers() -> bool:

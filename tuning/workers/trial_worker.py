@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 from ray import tune
 
+from switokd.session.rank_group import RankLostError
 from switokd.spec.trial import TrialSpec
 from switokd.training.exclusive import trains_beside_others
+from tuning.workers.rank_actors import RankActors
 from tuning.workers.shared_process import PlaceInSharedProcess
 from tuning.workers.trial_run import TrialRun
 
@@ -52,7 +54,7 @@ class TrialWorker(tune.Trainable):
 
     def _place(self, config: dict[str, Any]) -> Run:
         if _belongs_here(config):
-            return TrialRun(config)
+            return TrialRun(config, launcher=RankActors())
         return PlaceInSharedProcess(config)
 
     def step(self) -> dict[str, Any]:
@@ -60,7 +62,12 @@ class TrialWorker(tune.Trainable):
             # by the trial before. Tune has this one go on in another worker; it would not where the
             # process ended while it is given the trial
             os.kill(os.getpid(), signal.SIGKILL)
-        return self._run.step()
+        try:
+            return self._run.step()
+        except RankLostError:
+            # Tune has the trial go on in another worker, which starts all of its ranks anew
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise
 
     def stop_early(self, reason: str) -> None:
         """Let the trial end as a finished one after the epoch that it is in."""

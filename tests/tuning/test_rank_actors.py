@@ -1,0 +1,108 @@
+"""Sweeps whose trials are trained by several processes each, on real Ray, and their accidents."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+from psutil import NoSuchProcess
+
+from switokd.spec.trial import TrialSpec
+from tests.processes import await_
+from tests.tuning.workplace import Workplace, assert_same_weights, small_experiment
+
+pytestmark = pytest.mark.slow
+
+PLACEMENT_GROUPS = """
+import json
+import ray
+from ray.util import placement_group_table
+
+ray.init(logging_level="ERROR", log_to_driver=False)
+print(json.dumps([group["state"] for group in placement_group_table().values()]))
+"""
+
+
+def write(workplace: Workplace, name: str, epochs: int) -> tuple[TrialSpec, ...]:
+    """Two trials, one after the other: each takes both cores."""
+    return workplace.write(
+        small_experiment(
+            name=name,
+            cohorts=[{"teachers": ["wrn_16_1"], "students": ["wrn_16_1"]}],
+            methods=["dml", {"switokd": {"threshold": 0.2}}],
+            recipe={"epochs": epochs, "train_images": 256},
+            resources={"workers": 2, "checkpoint_seconds": 0},
+        )
+    ).trials
+
+
+def rank_processes() -> list[psutil.Process]:
+    """Those of the actors beside workers."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline()[:1] and "RankActor" in process.cmdline()[0]:
+                found.append(process)
+        except (NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def placement_groups(workplace: Workplace) -> set[str]:
+    """The states of those that there are or were."""
+    answer = subprocess.run(
+        [sys.executable, "-c", PLACEMENT_GROUPS],
+        env=workplace.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(json.loads(answer.stdout.splitlines()[-1]))
+
+
+def assert_finished_as_alone(workplace: Workplace, trials: tuple[TrialSpec, ...]) -> None:
+    runs = workplace.trial_runs(trials[0].experiment)
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    for trial in trials:
+        workplace.series(runs[trial.trial_id])
+        assert_same_weights(workplace.trial_folder(trial), workplace.train_alone(trial))
+
+
+def test_a_killed_rank_or_worker_costs_what_is_after_the_last_checkpoint(
+    workplace: Workplace,
+) -> None:
+    trials = write(workplace, "killed", 12)
+    sweep = workplace.start("sweep", workplace.file.name)
+    await_(lambda: workplace.checkpoints(trials[0]), of=sweep)
+    (rank_1,) = rank_processes()
+    rank_1.send_signal(signal.SIGKILL)
+    await_(lambda: workplace.checkpoints(trials[1]), of=sweep)
+    pid = workplace.worker_pid(trials[1])
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    output, _ = sweep.communicate(timeout=300)
+    assert sweep.returncode == 0, output
+    assert output.count("its worker ended: it goes on from its checkpoint") == 2
+    assert placement_groups(workplace) == {"REMOVED"}
+    assert_finished_as_alone(workplace, trials)
+
+
+def test_an_interrupted_sweep_leaves_nothing_and_goes_on(workplace: Workplace) -> None:
+    trials = write(workplace, "interrupted", 4)
+    sweep = workplace.start("sweep", workplace.file.name)
+    await_(lambda: workplace.checkpoints(trials[0]), of=sweep)
+    os.kill(sweep.pid, signal.SIGINT)
+    output, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 130, output
+    assert placement_groups(workplace) == {"REMOVED"}
+    await_(lambda: not rank_processes())
+    status, output = workplace.sweep()
+    assert status == 0, output
+    assert "1 at once, in 2 processes with 1 CPU cores and 0 GPUs each" in output
+    assert_finished_as_alone(workplace, trials)
+    assert placement_groups(workplace) == {"REMOVED"}
