@@ -9,13 +9,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from tests.machine import lacking
 from tests.processes import await_
 from tests.tuning.mlflow_server import Server
+from tests.tuning.test_rank_actors import (
+    assert_finished_as_alone,
+    placement_groups,
+    rank_processes,
+    write_pair,
+)
 from tests.tuning.test_survival import assert_as_if_undisturbed
 from tests.tuning.workplace import Workplace, small_experiment
 from tuning.workers.ray_environment import prepare
@@ -44,10 +51,16 @@ def cluster() -> Iterator[Cluster]:
             "object_store_memory": OBJECT_STORE_BYTES,
         },
     )
-    for _ in range(2):
-        cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
+    for number in (2, 3):
+        add_node(cluster, number)
     yield cluster
     cluster.shutdown()
+
+
+def add_node(cluster: Cluster, number: int) -> None:
+    """A node with a core and an address of its own, as another machine has one."""
+    address = f"127.0.0.{number}"
+    cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES, node_ip_address=address)
 
 
 @pytest.fixture
@@ -138,6 +151,39 @@ def test_a_node_without_the_users_module_is_given_it(
     assert driver == str(module)
     assert "py_modules" in worker
     assert {run.info.status for run in workplace.runs("given")} == {"FINISHED"}
+
+
+def test_a_trial_over_two_nodes_outlives_either(
+    tmp_path_factory: pytest.TempPathFactory,
+    cluster: Cluster,
+    joined: dict[str, str],
+    server: Server,
+) -> None:
+    workplace = Workplace(
+        tmp_path_factory.mktemp("ranks"), MLFLOW_TRACKING_URI=server.uri, **joined
+    )
+    trials = write_pair(workplace, "ranks", 12)
+    sweep = workplace.start("sweep", workplace.file.name)
+    for number, trial in enumerate(trials, start=4):
+        await_(lambda t=trial: workplace.checkpoints(t), of=sweep)
+        (rank_1,) = rank_processes()
+        worker = psutil.Process(workplace.worker_pid(trial))
+        lost = node_of(cluster, rank_1 if trial is trials[0] else worker)
+        assert node_of(cluster, rank_1) != node_of(cluster, worker)
+        cluster.remove_node(lost, allow_graceful=False)
+        add_node(cluster, number)
+    output, _ = sweep.communicate(timeout=240)
+    assert sweep.returncode == 0, output
+    assert output.count("its worker ended: it goes on from its checkpoint") == 2
+    assert placement_groups(workplace) == {"REMOVED"}
+    assert_finished_as_alone(workplace, trials)
+
+
+def node_of(cluster: Cluster, process: psutil.Process) -> Any:
+    """The node that has started a process."""
+    command = " ".join(process.parent().cmdline())
+    (node,) = (n for n in cluster.worker_nodes if f"address={n.node_ip_address} " in command)
+    return node
 
 
 def test_a_removed_node_loses_and_doubles_nothing(

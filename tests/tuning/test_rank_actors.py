@@ -28,7 +28,7 @@ print(json.dumps([group["state"] for group in placement_group_table().values()])
 """
 
 
-def write(workplace: Workplace, name: str, epochs: int) -> tuple[TrialSpec, ...]:
+def write_pair(workplace: Workplace, name: str, epochs: int) -> tuple[TrialSpec, ...]:
     """Two trials, one after the other: each takes both cores."""
     return workplace.write(
         small_experiment(
@@ -76,7 +76,7 @@ def assert_finished_as_alone(workplace: Workplace, trials: tuple[TrialSpec, ...]
 def test_a_killed_rank_or_worker_costs_what_is_after_the_last_checkpoint(
     workplace: Workplace,
 ) -> None:
-    trials = write(workplace, "killed", 12)
+    trials = write_pair(workplace, "killed", 12)
     sweep = workplace.start("sweep", workplace.file.name)
     await_(lambda: workplace.checkpoints(trials[0]), of=sweep)
     (rank_1,) = rank_processes()
@@ -93,7 +93,7 @@ def test_a_killed_rank_or_worker_costs_what_is_after_the_last_checkpoint(
 
 
 def test_an_interrupted_sweep_leaves_nothing_and_goes_on(workplace: Workplace) -> None:
-    trials = write(workplace, "interrupted", 4)
+    trials = write_pair(workplace, "interrupted", 4)
     sweep = workplace.start("sweep", workplace.file.name)
     await_(lambda: workplace.checkpoints(trials[0]), of=sweep)
     os.kill(sweep.pid, signal.SIGINT)
