@@ -117,6 +117,7 @@ def train(
     spec = load_experiment(experiment, overrides or [])
     chosen = choose_trial(spec, trial, experiment)
     from switokd.files.lock import writable
+    from switokd.session.rank_group import RankFailedError, RankLostError
     from switokd.session.trial_session import open_session
     from switokd.tracking import tracker as tracking
     from switokd.tracking.holder import Holder
@@ -163,9 +164,11 @@ def train(
                 )
             if session.done:
                 result = session.finish()
-    except (DivergedError, OSError) as error:
+    except (DivergedError, OSError, RankFailedError) as error:
         complain(f"failed: {chosen.label}: {error}")
         raise typer.Exit(FAILED) from None
+    except RankLostError as error:
+        complain(f"stopped: {error}")
     if result is None:
         complain("a checkpoint is kept: the same command goes on from it")
         raise typer.Exit(INTERRUPTED)

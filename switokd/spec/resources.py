@@ -69,10 +69,8 @@ class Resources(Frozen):
             for key, fitting in (("gpus", ("auto", 0)), ("trials_per_gpu", (1,))):
                 found = getattr(self, key)
                 if found not in fitting:
-                    told = (
-                        f"must be {fitting[-1]} with workers, which train on CPUs (found {found})"
-                    )
-                    raise FieldError(((key,), told))
+                    told = f"must be {fitting[-1]} with workers, which train on CPUs"
+                    raise FieldError(((key,), f"{told} (found {found})"))
         return self
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor
 from switokd.data import open_pipeline
 from switokd.data.batches.pipeline import Pipeline
 from switokd.data.parts import Part
+from switokd.validation import DataError
 
 OpenPart = Callable[[Part], Pipeline]
 
@@ -27,6 +29,46 @@ def test_parts_are_neighbours_that_cover_a_batch_and_differ_by_one_at_most(
     assert [image for part in parts for image in part] == list(range(total))
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(
+    ("part", "images", "told"),
+    [
+        (Part(0, 1), 21, None),
+        (Part(0, 1), 1, "1 training images are too few for 1 processes"),
+        (Part(1, 4), 23, None),
+        (Part(1, 4), 7, "7 training images are too few for 4 processes"),
+        (Part(1, 4), 8, None),
+        # one image: nobody trains on it
+        (Part(1, 4, True), 21, None),
+        # two or three: a process alone would train on them
+        (Part(1, 4, True), 22, "an epoch's last batch has 2 images, too few for 4 processes"),
+        (Part(1, 4, True), 23, "an epoch's last batch has 3 images, too few for 4 processes"),
+        (Part(1, 4, True), 24, None),
+    ],
+)
+def test_why_an_epoch_cannot_be_divided(part: Part, images: int, told: str | None) -> None:
+    assert part.problem(images, 10) == told
+
+
+def test_a_data_set_that_cannot_be_divided_is_refused() -> None:
+    settings: dict[str, Any] = {"batch_size": 64, "seed": 0, "train_images": 130}
+    open_pipeline("digits", **settings, part=Part(0, 2, True)).close()
+    with pytest.raises(DataError) as raised:
+        open_pipeline("digits", **settings, part=Part(0, 3, True))
+    told = "an epoch's last batch has 2 images, too few for 3 processes"
+    assert str(raised.value) == f"digits: {told}"
+
+
+def test_shared_batch_norms_take_the_steps_of_one_process(
+    memory_pipeline: Callable[..., Pipeline],
+) -> None:
+    labels = np.arange(24) % 3
+    steps = [
+        memory_pipeline(labels, batch_size=10, part=part).steps_per_epoch
+        for part in (Part(), Part(0, 3, True), Part(0, 3))
+    ]
+    assert steps == [3, 3, 2]
 
 
 @pytest.fixture(params=["in memory", "streamed"])

@@ -46,6 +46,9 @@ def test_the_quickstart_keeps_its_ids() -> None:
     [
         {"experiment": "another"},
         {"resources": {"cpus": 1, "checkpoint_seconds": 5.0}},
+        {"resources": {"workers": 4, "batch_norm": "synchronized"}},
+        {"resources": {"gpus": 4, "batch_norm": "synchronized"}},
+        {"resources": {"gpus": 1}},
         {"temperature": 1},
         {"seed": 0},
         {"recipe": {"milestones": [2], "epochs": 4}},
@@ -74,6 +77,8 @@ def test_what_changes_the_result_changes_the_id() -> None:
         a_trial(method={"name": "switokd", "settings": {"require_better_teacher": False}}),
         a_trial(temperature=2),
         a_trial(seed=1),
+        a_trial(resources={"workers": 2}, batch_norm_parts=2),
+        a_trial(resources={"gpus": 4}, batch_norm_parts=4),
         *(
             a_trial(recipe={"epochs": 4, "milestones": [2], **change})
             for change in (

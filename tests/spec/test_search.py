@@ -248,6 +248,11 @@ def test_a_metric_of_the_end_serves_a_search_without_scheduler(file: Path) -> No
             {"recipe.batch_size": {"low": 8, "high": 9}},
             "search.space.recipe.batch_size: cannot change while a trial is trained",
         ),
+        (
+            {"resources": {"workers": 2}},
+            TEMPERATURE,
+            "search.scheduler: must be another where 2 processes train a trial (found pbt)",
+        ),
     ],
 )
 def test_a_population_that_is_none(

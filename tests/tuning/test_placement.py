@@ -31,6 +31,11 @@ from tuning.placement import Placement, allocate
         ({"max_concurrent": 1}, 10, 8, 0, Placement(8, 0, 1)),
         ({"max_concurrent": 99}, 4, 2, 0, Placement(1, 0, 2)),
         ({}, 0, 2, 0, Placement(2, 0, 1)),
+        ({"workers": 2}, 10, 8, 0, Placement(1, 0, 4, 2)),
+        ({"workers": 3}, 1, 8, 2, Placement(2, 0, 1, 3)),
+        ({"workers": 2, "cpus": 3}, 10, 13, 0, Placement(3, 0, 2, 2)),
+        ({"gpus": 2}, 10, 16, 5, Placement(4, 1, 2, 2)),
+        ({"gpus": 4, "max_concurrent": 1}, 10, 16, 8, Placement(4, 1, 1, 4)),
     ],
 )
 def test_shares_of_known_machines(
@@ -44,6 +49,12 @@ def test_shares_of_known_machines(
     [
         ({"cpus": 3}, "resources.cpus: a trial asks for 3; this machine has 2"),
         ({"gpus": 0.5}, "resources.gpus: a trial asks for 0.5; this machine has 0"),
+        ({"gpus": 4}, "resources.gpus: a trial asks for 4; this machine has 0"),
+        ({"workers": 3}, "resources.workers: a trial asks for 3 CPU cores; this machine has 2"),
+        (
+            {"workers": 2, "cpus": 2},
+            "resources.workers: a trial asks for 4 CPU cores; this machine has 2",
+        ),
     ],
 )
 def test_a_trial_that_fits_nowhere(resources: dict[str, Any], told: str) -> None:
@@ -57,7 +68,8 @@ def test_a_trial_that_fits_nowhere(resources: dict[str, Any], told: str) -> None
     total_cpus=st.integers(1, 128),
     total_gpus=st.integers(0, 8),
     cpus=st.one_of(st.just("auto"), st.integers(1, 16)),
-    gpus=st.one_of(st.just("auto"), st.sampled_from([0.0, 0.1, 0.3, 0.5, 1.0])),
+    gpus=st.one_of(st.just("auto"), st.sampled_from([0.0, 0.1, 0.3, 0.5, 1.0, 2, 3])),
+    workers=st.integers(1, 5),
     max_concurrent=st.one_of(st.none(), st.integers(1, 32)),
 )
 def test_no_machine_is_overfull(
@@ -66,10 +78,15 @@ def test_no_machine_is_overfull(
     total_gpus: int,
     cpus: Any,
     gpus: Any,
+    workers: int,
     max_concurrent: int | None,
 ) -> None:
-    resources = Resources(cpus=cpus, gpus=gpus, max_concurrent=max_concurrent)
-    fits = (gpus == "auto" or gpus <= total_gpus) and (cpus == "auto" or cpus <= total_cpus)
+    if workers > 1:
+        gpus = 0
+    resources = Resources(cpus=cpus, gpus=gpus, workers=workers, max_concurrent=max_concurrent)
+    ranks = workers if gpus == "auto" else max(workers, int(gpus))
+    enough_cpus = ranks * (1 if cpus == "auto" else cpus) <= total_cpus
+    fits = (gpus == "auto" or gpus <= total_gpus) and enough_cpus
     if not fits:
         with pytest.raises(SpecError):
             allocate(resources, trials, total_cpus, total_gpus)
@@ -77,5 +94,6 @@ def test_no_machine_is_overfull(
     found = allocate(resources, trials, total_cpus, total_gpus)
     assert 1 <= found.slots <= min(trials, max_concurrent or trials)
     assert found.cpus >= 1
-    assert found.slots * found.cpus <= total_cpus
-    assert found.slots * found.gpus <= total_gpus + 1e-9
+    assert found.ranks == ranks
+    assert found.slots * ranks * found.cpus <= total_cpus
+    assert found.slots * ranks * found.gpus <= total_gpus + 1e-9
