@@ -168,7 +168,8 @@ def train(
         complain(f"failed: {chosen.label}: {error}")
         raise typer.Exit(FAILED) from None
     except RankLostError as error:
-        complain(f"stopped: {error}")
+        complain(f"stopped: {chosen.label}: {error}; the same command goes on from a checkpoint")
+        raise typer.Exit(FAILED) from None
     if result is None:
         complain("a checkpoint is kept: the same command goes on from it")
         raise typer.Exit(INTERRUPTED)

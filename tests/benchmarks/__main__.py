@@ -16,6 +16,7 @@ BENCHMARKS = (
     "precision",
     "offline",
     "shared_gpu",
+    "distributed",
     "sweep",
     "store",
     "dashboards",
