@@ -234,31 +234,6 @@ KNOWN_DATASETS = (
         ({"name": ".x"}, "name: must be letters, digits, '.', '_' and '-', the first a letter or"),
         ({"name": "x" * 101}, "name: must have at most 100 characters (found 'xxx"),
         ({"name": 3}, "name: must be a text (in quotes where it reads as a number, date, true"),
-        (
-            {"resources": {"gpus": 1.5}},
-            "resources.gpus: must be 'auto', a share from 0 to 1 or a whole number",
-        ),
-        (
-            {"resources": {"workers": 2, "gpus": 1}},
-            "resources.gpus: must be 0 with workers, which train on CPUs (found 1.0)",
-        ),
-        (
-            {"resources": {"workers": 2, "trials_per_gpu": "auto"}},
-            "resources.trials_per_gpu: must be 1 with workers, which train on CPUs (found auto)",
-        ),
-        (
-            {"resources": {"workers": 2}, "methods": ["crd"]},
-            "resources.workers: must be 1 for crd, whose losses need the whole batch (found 2)",
-        ),
-        (
-            {"resources": {"gpus": 2}, "recipe": {"epochs": 4, "engine": "graphed"}},
-            "resources.gpus: must be 1 for engine graphed (found 2)",
-        ),
-        (
-            {"resources": {"gpus": 8}, "recipe": {"epochs": 4, "batch_size": 15}},
-            "resources.gpus: must leave each 2 images or more of a batch of 15 (found 8)",
-        ),
-        ({"resources": {"batch_norm": "global"}}, "resources.batch_norm: must be"),
         ({"resources": {"cpus": "all"}}, "resources.cpus: must be 'auto' or a whole number from 1"),
     ],
 )
