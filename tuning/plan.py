@@ -51,7 +51,7 @@ class Plan:
         """The known trials without a finished run."""
         return [trial for trial in self.trials if trial.trial_id not in self.values]
 
-    @property
+    @cached_property
     def points(self) -> dict[str, SearchPoint]:
         """The points of a search's trials by id."""
         return {key: candidate.point for key, candidate in self.candidates.items()}

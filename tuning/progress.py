@@ -17,6 +17,11 @@ from switokd.spec.space import SearchPoint
 from switokd.spec.trial import TrialSpec
 
 LINES_EVERY_SECONDS = 15.0
+# of a log file: who runs more trials at once reads how many
+MOST_LINES = 20
+TABLES_PER_SECOND = 4.0
+# below it: what is counted
+LINES_BESIDE_ROWS = 4
 ENDED = ("finished", "failed")
 STATES = (*ENDED, "running", "waiting")
 
@@ -66,6 +71,8 @@ class SweepProgress:
         points: Mapping[str, SearchPoint] | None = None,
     ) -> None:
         self.trials: dict[str, TrialProgress] = {}
+        # by state, so that no report asks every trial
+        self._ids: dict[str, dict[str, None]] = {state: {} for state in STATES}
         for trial in trials:
             self.add(trial, (points or {}).get(trial.trial_id))
         self._total = total or len(trials)
@@ -78,7 +85,13 @@ class SweepProgress:
         self.wall_seconds = self.trial_seconds = 0.0
         self._first_start: float | None = None
         self._most_at_once = 0
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        # drawn in its own time, as that takes as long as many trials' reports
+        self._live = Live(
+            console=console,
+            get_renderable=self._table,
+            refresh_per_second=TABLES_PER_SECOND,
+            transient=True,
+        )
 
     def __enter__(self) -> SweepProgress:
         if self._console.is_terminal:
@@ -100,6 +113,13 @@ class SweepProgress:
     def add(self, trial: TrialSpec, point: SearchPoint | None = None) -> None:
         """Follow a trial, with its point where it is a search's."""
         self.trials[trial.trial_id] = TrialProgress(trial, point or {})
+        self._ids["waiting"][trial.trial_id] = None
+
+    def _move(self, progress: TrialProgress, state: str) -> None:
+        key = progress.trial.trial_id
+        del self._ids[progress.state][key]
+        self._ids[state][key] = None
+        progress.state = state
 
     def unfinished(self, trial_ids: Sequence[str] | None = None) -> bool:
         """Whether any trial, or any of those, has neither finished nor failed."""
@@ -109,7 +129,7 @@ class SweepProgress:
     def requeue(self, trials: list[TrialSpec]) -> None:
         """Failed trials are to be run once more."""
         for trial in trials:
-            self.trials[trial.trial_id].state = "waiting"
+            self._move(self.trials[trial.trial_id], "waiting")
 
     def start(self, trial_id: str) -> None:
         """A worker takes the trial up, for the first time or again."""
@@ -119,13 +139,12 @@ class SweepProgress:
         elif trial_id in self.failures:
             self._print("again", progress, "alone on its device")
             del self.failures[trial_id]
-        progress.state = "running"
+        self._move(progress, "running")
         progress.started_at = progress.running_since = time.monotonic()
         progress.started_progress = None
         self._first_start = self._first_start or progress.started_at
-        running = sum(each.state == "running" for each in self.trials.values())
-        self._most_at_once = max(self._most_at_once, running)
-        self._refresh()
+        self._most_at_once = max(self._most_at_once, len(self._ids["running"]))
+        self._tell_log()
 
     def report(self, trial_id: str, result: dict[str, Any]) -> None:
         """What the worker says after a step (`TrialWorker.step`)."""
@@ -143,12 +162,12 @@ class SweepProgress:
             progress.started_progress = result["progress"]
             progress.started_at = time.monotonic()
         progress.last |= result
-        self._refresh()
+        self._tell_log()
 
     def pause(self, trial_id: str) -> None:
         """A scheduler lets another trial go first."""
         progress = self.trials[trial_id]
-        progress.state = "waiting"
+        self._move(progress, "waiting")
         self._add_time(progress)
 
     def complete(self, trial_id: str) -> None:
@@ -165,9 +184,9 @@ class SweepProgress:
         """The trial cannot begin."""
         progress = self.trials[trial_id]
         self.failures[trial_id] = reason
-        progress.state = "failed"
+        self._move(progress, "failed")
         self._print(progress.state, progress, reason)
-        self._refresh()
+        self._tell_log()
 
     def _add_time(self, progress: TrialProgress) -> None:
         now = progress.stopped_at = time.monotonic()
@@ -176,13 +195,13 @@ class SweepProgress:
 
     def _end(self, progress: TrialProgress, failure: str | None) -> None:
         self._add_time(progress)
-        progress.state = "failed" if failure else "finished"
+        self._move(progress, "failed" if failure else "finished")
         self._print(progress.state, progress, failure.strip() if failure else _in_words(progress))
-        self._refresh()
+        self._tell_log()
 
     def _print(self, what: str, progress: TrialProgress, words: str) -> None:
         """One line that stays; its columns are aligned where labels are of ordinary length."""
-        done = sum(p.state in ENDED for p in self.trials.values())
+        done = sum(len(self._ids[state]) for state in ENDED)
         total = str(self._total)
         trial = progress.trial
         begin = f"{what:8} {done:{len(total)}}/{total}  {trial.trial_id}"
@@ -197,39 +216,44 @@ class SweepProgress:
         else:
             self._console.print(Text(f"{begin}  {line}"), soft_wrap=True)
 
-    def _refresh(self) -> None:
-        if self._console.is_terminal:
-            self._live.update(self._table(), refresh=True)
-        elif time.monotonic() - self._printed > LINES_EVERY_SECONDS:
-            self._printed = time.monotonic()
-            for progress in self.trials.values():
-                if progress.state == "running":
-                    self._print("running", progress, _in_words(progress))
+    def _tell_log(self) -> None:
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._printed > LINES_EVERY_SECONDS:
+            self._printed = now
+            running = self._running
+            for progress in running if len(running) <= MOST_LINES else ():
+                self._print("running", progress, _in_words(progress))
             self._console.print(Text(self._counts()), soft_wrap=True)
+
+    @property
+    def _running(self) -> list[TrialProgress]:
+        """In the order in which they began."""
+        return [self.trials[key] for key in list(self._ids["running"])]
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("trial", overflow="fold")
         for heading in ("epoch", "S1 top-1 %", "gap", "expert", "time left"):
             table.add_column(heading, justify="right", no_wrap=True)
-        for progress in self.trials.values():
-            if progress.state == "running":
-                values = _values(progress)
-                table.add_row(
-                    progress.trial.label,
-                    *(values.get(key, "-") for key in ("epoch", "top-1", "gap", "expert", "left")),
-                )
-        return Group(table, Text(self._counts(), style="dim"))
+        running = self._running
+        shown = running[: max(1, self._console.height - LINES_BESIDE_ROWS)]
+        for progress in shown:
+            values = _values(progress)
+            table.add_row(
+                progress.trial.label,
+                *(values.get(key, "-") for key in ("epoch", "top-1", "gap", "expert", "left")),
+            )
+        lines = [f"and {len(running) - len(shown)} more"] if len(shown) < len(running) else []
+        return Group(table, *(Text(line, style="dim") for line in (*lines, self._counts())))
 
     def standing(self) -> dict[str, float]:
         """How many trials are in each state, and about how many `seconds_left`, where known.
 
         Also for another thread, which tells those who watch from elsewhere.
         """
-        states = [progress.state for progress in list(self.trials.values())]
+        found: dict[str, float] = {state: len(self._ids[state]) for state in STATES}
         # what a search has not chosen yet
-        states += ["waiting"] * (self._total - len(states))
-        found: dict[str, float] = {state: states.count(state) for state in STATES}
+        found["waiting"] += self._total - len(self.trials)
         seconds = self._seconds_left()
         return found if seconds is None else found | {"seconds_left": round(seconds)}
 

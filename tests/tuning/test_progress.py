@@ -35,22 +35,30 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(progress_module, "time", clock)
+    # the table is drawn where a test asks for it
+    monkeypatch.setattr(progress_module, "TABLES_PER_SECOND", 1e-6)
     return clock
 
 
 class Sweep:
-    """Three trials, a console that writes into memory, and the progress of them."""
+    """Three trials, or `count`, a console that writes into memory, and the progress of them."""
 
-    def __init__(self, terminal: bool) -> None:
+    def __init__(self, terminal: bool, count: int = 3) -> None:
         self.file = io.StringIO()
-        console = Console(file=self.file, width=120, force_terminal=terminal, color_system=None)
-        experiment = Experiment.model_validate(small_experiment(methods=["dml"], seeds=[0, 1, 2]))
+        console = Console(
+            file=self.file, width=120, height=25, force_terminal=terminal, color_system=None
+        )
+        experiment = Experiment.model_validate(
+            small_experiment(methods=["dml"], seeds=list(range(count)))
+        )
         self.trials = [trial.trial_id for trial in experiment.trials]
         self.labels = [trial.label for trial in experiment.trials]
         self.progress = SweepProgress(list(experiment.trials), console)
 
     def printed(self) -> str:
-        """What has come since the last call."""
+        """What has come since the last call, the table as it is now included."""
+        if self.progress._live.is_started:
+            self.progress._live.refresh()
         text = self.file.getvalue()
         self.file.seek(0)
         self.file.truncate()
@@ -146,3 +154,20 @@ def test_the_time_left_is_by_the_pace_and_not_by_what_came_before_it(clock: Cloc
     progress.report(third, REPORT | {"progress": 0.75})
     # what it gained here, not what it was taken up with
     assert progress.standing()["seconds_left"] == 10
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_of_many_that_run_at_once_only_their_number_is_told(terminal: bool, clock: Clock) -> None:
+    sweep = Sweep(terminal, count=30)
+    with sweep.progress as progress:
+        for trial in sweep.trials:
+            progress.start(trial)
+        sweep.printed()
+        clock.now += 20
+        progress.report(sweep.trials[0], REPORT)
+        lines = sweep.printed().splitlines()
+    rows = [line for line in lines if any(label in line for label in sweep.labels)]
+    assert len(rows) == (21 if terminal else 0)
+    assert any(line.startswith("and 9 more") for line in lines) == terminal
+    assert len(lines) <= 25
+    assert any("30 running after 0:20" in line for line in lines)

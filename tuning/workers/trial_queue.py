@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,20 +18,35 @@ class TrialQueue(Searcher):
     """Gives Tune a known list of trials; a student waits for its own teachers and for nobody else.
 
     Those that teach come first, so that nobody waits longer than it must. A student whose teacher
-    has failed fails with that reason, without a worker.
+    has failed fails with that reason, without a worker. What is asked for each trial does not
+    depend on how many there are.
     """
 
     def __init__(self, trials: Sequence[TrialSpec], plan: Plan, progress: SweepProgress) -> None:
         super().__init__()
         self.total = len(trials)
         self._plan, self._progress = plan, progress
-        self._waiting = sorted(trials, key=lambda trial: trial.trial_id not in plan.teaching)
+        self._trials = sorted(trials, key=lambda trial: trial.trial_id not in plan.teaching)
+        # by their place: those that can begin, the next one first; those that wait for a teacher
+        self._ready: list[int] = []
+        self._lacking: dict[int, set[str]] = {}
+        self._students: dict[str, list[int]] = {}
+        for place, trial in enumerate(self._trials):
+            lacking = {key for key in trial.trained_by.values() if not self._has_finished(key)}
+            if lacking:
+                self._lacking[place] = lacking
+            else:
+                self._ready.append(place)
+            for teacher in lacking:
+                self._students.setdefault(teacher, []).append(place)
+        # teachers whose end students wait for: given, or not there to be given
         self._given: set[str] = set()
+        self._awaited = self._students.keys() - {trial.trial_id for trial in trials}
 
     @property
     def exhausted(self) -> bool:
         """Whether every trial has been given to Tune, or has failed with its teacher."""
-        return not self._waiting
+        return not self._ready and not self._lacking
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -40,15 +56,15 @@ class TrialQueue(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial that can begin; None where all that are left wait for a teacher."""
-        for trial in list(self._waiting):
-            if (reason := self._without_teacher(trial)) is not None:
-                self._waiting.remove(trial)
-                self._progress.fail(trial.trial_id, reason)
-            elif all(map(self._has_finished, trial.trained_by.values())):
-                self._waiting.remove(trial)
-                self._given.add(trial.trial_id)
-                return {"choice": self._config(trial)}
-        return None if self._waiting else str(Searcher.FINISHED)
+        for teacher in sorted(self._awaited):
+            self._look_at(teacher)
+        if not self._ready:
+            return None if self._lacking else str(Searcher.FINISHED)
+        trial = self._trials[heapq.heappop(self._ready)]
+        self._given.add(trial.trial_id)
+        if trial.trial_id in self._students:
+            self._awaited.add(trial.trial_id)
+        return {"choice": self._config(trial)}
 
     def _config(self, trial: TrialSpec) -> dict[str, Any]:
         key = trial.trial_id
@@ -58,17 +74,30 @@ class TrialQueue(Searcher):
         known = self._progress.trials.get(trial_id)
         return trial_id in self._plan.values or (known is not None and known.state == "finished")
 
-    def _without_teacher(self, trial: TrialSpec) -> str | None:
-        """Why a trial will have no teacher; None where it has, or may still get one."""
-        waiting = {each.trial_id for each in self._waiting}
-        for name, teacher in trial.trained_by.items():
-            known = self._progress.trials.get(teacher)
-            in_training = teacher in self._given and known is not None and known.state != "failed"
-            if not (self._has_finished(teacher) or in_training or teacher in waiting):
-                reason = self._progress.failures.get(teacher, "it has not been trained")
-                label = trial.networks[name].label
-                return f"its teacher {name} ({label}), trial {teacher}, failed: {reason.strip()}"
-        return None
+    def _look_at(self, teacher: str) -> None:
+        """Let the students of a teacher begin, or fail, where it has ended."""
+        known = self._progress.trials.get(teacher)
+        if self._has_finished(teacher):
+            for place in self._students.pop(teacher):
+                lacking = self._lacking.get(place, set())
+                lacking.discard(teacher)
+                if place in self._lacking and not lacking:
+                    del self._lacking[place]
+                    heapq.heappush(self._ready, place)
+        elif known is None or known.state == "failed" or teacher not in self._given:
+            for place in self._students.pop(teacher):
+                if self._lacking.pop(place, None) is not None:
+                    self._progress.fail(*self._without(teacher, self._trials[place]))
+        else:
+            return
+        self._awaited.discard(teacher)
+
+    def _without(self, teacher: str, trial: TrialSpec) -> tuple[str, str]:
+        """A trial's id, and why it has no teacher."""
+        (name, *_) = (name for name, key in trial.trained_by.items() if key == teacher)
+        reason = self._progress.failures.get(teacher, "it has not been trained").strip()
+        label = trial.networks[name].label
+        return trial.trial_id, f"its teacher {name} ({label}), trial {teacher}, failed: {reason}"
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
