@@ -31,7 +31,9 @@ def run(
 
     What it leaves lies under `runs`, by experiment and trial id. `tracker` sends it to MLflow;
     without one nothing is tracked. `threads`: of torch, on the CPU; default all cores, or those
-    that the checkpoint was made with. Raises DivergedError and DataError.
+    that the checkpoint was made with; of a trial over several processes, which are started on this
+    machine, each has so many. Raises DivergedError and DataError, RankFailedError and RankLostError
+    where another process could not go on.
     """
     with open_session(trial, runs=Path(runs), tracker=tracker, threads=threads) as session:
         for report in session.epochs():

@@ -6,6 +6,7 @@ its standard input, and ends when that is closed, as it is when rank 0's process
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,7 +19,14 @@ from pathlib import Path
 
 import torch
 
-from switokd.session.rank_group import Fate, RankEnd, Rendezvous, end_of, follow
+from switokd.session.rank_group import (
+    Fate,
+    RankEnd,
+    RankLostError,
+    Rendezvous,
+    end_of,
+    follow,
+)
 from switokd.spec.trial import TrialSpec
 from switokd.training.build import choose_device
 from switokd.validation import SpecError
@@ -26,6 +34,7 @@ from switokd.validation import SpecError
 # of the loopback interface; another system's has another name, and torch finds it
 LOOPBACK = "lo" if sys.platform == "linux" else None
 PATIENCE_SECONDS = 10.0
+READY = "ready\n"
 
 
 class LocalRanks:
@@ -54,8 +63,14 @@ class LocalRanks:
             self._processes.append(process)
             assert process.stdin is not None, "it is piped"
             asked = {"trial": trial.model_dump_json(), "rank": rank, "path": path}
-            process.stdin.write(json.dumps(asked | {"modules": sys.path}) + "\n")
-            process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(asked | {"modules": sys.path}) + "\n")
+                process.stdin.flush()
+        for rank, process in enumerate(self._processes, start=1):
+            assert process.stdout is not None, "it is piped"
+            # whoever dies before the others meet it would be waited for
+            if process.stdout.readline() != READY:
+                raise RankLostError(f"rank {rank} died ({_how(process.wait())}) as it began")
         return Rendezvous(path, interface=LOOPBACK)
 
     def ended(self) -> Sequence[RankEnd]:
@@ -101,8 +116,11 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
     threading.Thread(target=_end_with_rank_0, daemon=True).start()
     sys.path[:] = asked["modules"]
-    trial, rank = TrialSpec.model_validate_json(asked["trial"]), asked["rank"]
+    rank = asked["rank"]
+    answers.write(READY)
+    answers.flush()
     try:
+        trial = TrialSpec.model_validate_json(asked["trial"])
         follow(trial, rank, Rendezvous(asked["path"], interface=LOOPBACK), gpu=rank)
     except Exception as error:
         end = end_of(rank, error)

@@ -18,6 +18,7 @@ BENCHMARKS = (
     "shared_gpu",
     "distributed",
     "sweep",
+    "scale",
     "store",
     "dashboards",
 )

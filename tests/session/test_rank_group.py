@@ -168,3 +168,15 @@ def test_a_rank_ends_with_the_process_that_leads(tmp_path: Path) -> None:
     # nobody is left to wait for it: it may stay in the list of processes
     gone = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     await_(lambda: not follower.is_running() or follower.status() in gone)
+
+
+def test_a_rank_that_cannot_begin_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "path" / "sitecustomize.py"
+    broken.parent.mkdir()
+    broken.write_text("import os, sys\nif 'local_ranks' in str(sys.orig_argv): os._exit(3)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{broken.parent}:{Path(__file__).parents[2]}")
+    with pytest.raises(RankLostError, match=r"^rank 1 died \(exit status 3\) as it began$"):
+        run(over(2), runs=tmp_path)
+    assert not others()
