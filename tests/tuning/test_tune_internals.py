@@ -32,7 +32,7 @@ TUNING = Path(tuning.__file__).parent
 PUBLIC_MODULES = {
     *("ray", "ray.exceptions", "ray.tune"),
     *("ray.tune.experiment", "ray.tune.schedulers", "ray.tune.search"),
-    "ray.util.scheduling_strategies",
+    *("ray.util", "ray.util.scheduling_strategies"),
 }
 # without an underscore, and yet not in Tune's reference
 UNDOCUMENTED = {"temporary_state", "run_metadata", "get_pickled_error", "search_alg"}
