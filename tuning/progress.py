@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -230,7 +231,7 @@ class SweepProgress:
         """In the order in which they began."""
         return [self.trials[key] for key in list(self._ids["running"])]
 
-    def _table(self) -> Group:
+    def _table(self) -> Segments:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("trial", overflow="fold")
         for heading in ("epoch", "S1 top-1 %", "gap", "expert", "time left"):
@@ -244,7 +245,9 @@ class SweepProgress:
                 *(values.get(key, "-") for key in ("epoch", "top-1", "gap", "expert", "left")),
             )
         lines = [f"and {len(running) - len(shown)} more"] if len(shown) < len(running) else []
-        return Group(table, *(Text(line, style="dim") for line in (*lines, self._counts())))
+        whole = Group(table, *(Text(line, style="dim") for line in (*lines, self._counts())))
+        # laid out once for all the lines that are printed above it until it is drawn again
+        return Segments(list(self._console.render(whole)))
 
     def standing(self) -> dict[str, float]:
         """How many trials are in each state, and about how many `seconds_left`, where known.
