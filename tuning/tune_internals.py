@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
@@ -30,9 +31,9 @@ def worker_of(trial: Trial) -> Any:
 
 
 def error_of(trial: Trial) -> Exception | None:
-    """What ended a trial's last worker, or None."""
+    """What ended a trial's last worker, or None; an exception of its own without Ray's account."""
     error: Exception | None = trial.get_pickled_error()
-    return error
+    return error.cause if isinstance(error, RayTaskError) else error
 
 
 def silence_worker_deaths() -> None:

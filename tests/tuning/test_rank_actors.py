@@ -87,6 +87,7 @@ def test_a_killed_rank_or_worker_costs_what_is_after_the_last_checkpoint(
     os.kill(pid, signal.SIGKILL)
     output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 0, output
+    assert "Traceback" not in output
     assert output.count("its worker ended: it goes on from its checkpoint") == 2
     assert placement_groups(workplace) == {"REMOVED"}
     assert_finished_as_alone(workplace, trials)

@@ -99,7 +99,8 @@ class TrialRun:
     def step(self) -> dict[str, Any]:
         """Train for about STEP_SECONDS; how the trial stands.
 
-        Raises RankLostError where another of the trial's processes is gone.
+        Raises RankLostError where another of the trial's processes is gone: Tune then has the
+        trial go on in another worker, which starts all of them anew.
         """
         try:
             progress = self._advance()

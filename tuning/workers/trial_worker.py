@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from ray import tune
 
-from switokd.session.rank_group import RankLostError
 from switokd.spec.trial import TrialSpec
 from switokd.training.exclusive import trains_beside_others
 from tuning.workers.rank_actors import RankActors
@@ -62,12 +61,7 @@ class TrialWorker(tune.Trainable):
             # by the trial before. Tune has this one go on in another worker; it would not where the
             # process ended while it is given the trial
             os.kill(os.getpid(), signal.SIGKILL)
-        try:
-            return self._run.step()
-        except RankLostError:
-            # Tune has the trial go on in another worker, which starts all of its ranks anew
-            os.kill(os.getpid(), signal.SIGKILL)
-            raise
+        return self._run.step()
 
     def stop_early(self, reason: str) -> None:
         """Let the trial end as a finished one after the epoch that it is in."""
