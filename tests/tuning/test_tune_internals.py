@@ -16,7 +16,7 @@ from unittest.mock import MagicMock
 import pytest
 import ray
 from ray import cloudpickle, tune
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, RayTaskError
 from ray.train._internal.storage import StorageContext
 from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial
@@ -24,6 +24,7 @@ from ray.tune.result import EXPR_ERROR_PICKLE_FILE
 from ray.tune.schedulers import PopulationBasedTraining
 
 import tuning
+from switokd.session.rank_group import RankLostError
 from tuning import tune_internals
 from tuning.tune_internals import PopulationScheduler, error_of, silence_worker_deaths, worker_of
 from tuning.workers import ray_environment
@@ -259,8 +260,14 @@ def test_a_trial_has_the_error_that_ended_its_worker(tmp_path: Path) -> None:
     trial.run_metadata.pickled_error_filename = EXPR_ERROR_PICKLE_FILE
     folder = Path(storage.trial_fs_path)
     folder.mkdir(parents=True)
-    (folder / EXPR_ERROR_PICKLE_FILE).write_bytes(cloudpickle.dumps(ActorDiedError()))
+    file = folder / EXPR_ERROR_PICKLE_FILE
+    file.write_bytes(cloudpickle.dumps(ActorDiedError()))
     assert isinstance(error_of(trial), ActorDiedError)
+    # an exception of the worker's own, without Ray's account of where it was
+    lost = RankLostError("rank 1 died")
+    by_ray = RayTaskError("TrialWorker.train", "Traceback (most recent call last)", lost)
+    file.write_bytes(cloudpickle.dumps(by_ray.as_instanceof_cause()))
+    assert str(error_of(trial)) == "rank 1 died"
 
 
 def test_tune_logs_no_worker_deaths() -> None:
