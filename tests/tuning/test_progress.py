@@ -97,6 +97,14 @@ def test_a_terminal_shows_a_row_for_each_trial_that_runs(clock: Clock) -> None:
         assert "1 failed, 1 running, 1 waiting" in shown
 
 
+def test_what_a_search_has_not_chosen_yet_waits(clock: Clock) -> None:
+    sweep = Sweep(terminal=False)
+    known = [each.trial for each in sweep.progress.trials.values()]
+    progress = SweepProgress(known, Console(file=io.StringIO()), total=10)
+    progress.start(sweep.trials[0])
+    assert progress.standing() == {"finished": 0, "failed": 0, "running": 1, "waiting": 9}
+
+
 def test_a_log_file_gets_lines_and_no_escape_sequences(clock: Clock) -> None:
     sweep = Sweep(terminal=False)
     first, second, third = sweep.trials

@@ -56,7 +56,7 @@ def test_without_teachers_trials_come_in_their_order() -> None:
 
 def of_two_seeds(**changes: Any) -> tuple[Sweep, list[str], list[str], list[str]]:
     """Two teachers' trials, the students of each by seed, and who waits for nobody."""
-    sweep = Sweep(methods=["dml", "kd", "fitnet"], seeds=[0, 1], **changes)
+    sweep = Sweep(methods=["kd", "fitnet", "dml"], seeds=[0, 1], **changes)
     teachers = [t for t in sweep.all if t.method.name == "vanilla"]
     taught = [t for t in sweep.all if t.trained_by]
     free = [t for t in sweep.all if t.method.name == "dml"]

@@ -32,7 +32,7 @@ class TrialQueue(Searcher):
         self._lacking: dict[int, set[str]] = {}
         self._students: dict[str, list[int]] = {}
         for place, trial in enumerate(self._trials):
-            lacking = {key for key in trial.trained_by.values() if not self._has_finished(key)}
+            lacking = set(trial.trained_by.values())
             if lacking:
                 self._lacking[place] = lacking
             else:
