@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ from torch import nn
 from switokd.session.rank_group import RankFailedError, RankLostError
 from switokd.session.trial_session import TrialResult, open_session
 from switokd.spec.trial import TrialSpec
+from switokd.tracking.outbox import Outbox
 from switokd.train import run
 from switokd.training.timeline import DivergedError
 from tests.conftest import UserModule
@@ -74,8 +76,10 @@ def test_two_processes_are_one_that_computes_both_parts(undisturbed: TrialResult
     assert 0 < undisturbed.metrics["expert_share/T1-S1"] < 1
 
 
-def train_until(spec: TrialSpec, runs: Path, step: int, accident: Callable[[], object]) -> None:
-    with open_session(spec, runs=runs) as session:
+def train_until(
+    spec: TrialSpec, runs: Path, step: int, accident: Callable[[], object], tracker: Any = None
+) -> None:
+    with open_session(spec, runs=runs, tracker=tracker) as session:
         for _ in iter(lambda: session.trainer.step < step, False):
             session.advance(0.0)
         accident()
@@ -95,9 +99,12 @@ def interrupt() -> None:
 def test_a_trial_whose_rank_is_killed_goes_on_from_its_checkpoint(
     tmp_path: Path, undisturbed: TrialResult
 ) -> None:
+    tracker = MagicMock(closed=False, outbox=Outbox(lambda batch: None, 1, "no store"))
     with pytest.raises(RankLostError, match=r"^rank 1 died \(signal 9\)$"):
-        train_until(over(2), tmp_path, 8, kill_rank_1)
+        train_until(over(2), tmp_path, 8, kill_rank_1, tracker)
     assert not others()
+    # it has not failed: it goes on
+    tracker.end.assert_called_once_with("KILLED")
     with pytest.raises(KeyboardInterrupt):
         train_until(over(2), tmp_path, 10, interrupt)
     assert not others()
@@ -149,6 +156,7 @@ LEADER = """
 import sys
 from pathlib import Path
 from switokd.spec.trial import TrialSpec
+from switokd.tracking.outbox import Outbox
 from switokd.train import run
 
 run(TrialSpec.model_validate_json(sys.argv[1]), runs=Path(sys.argv[2]))
