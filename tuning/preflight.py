@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from switokd.data.parts import Part
 from switokd.files.storage import open_folder
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.address import is_local
@@ -26,17 +27,20 @@ def check_data(trials: Sequence[TrialSpec]) -> None:
     """
     seen = set()
     for trial in trials:
-        recipe = trial.recipe
+        recipe, ranks = trial.recipe, trial.resources.ranks
         request = (
             trial.dataset,
             trial.dataset_path,
             recipe.image_size,
             recipe.holdout,
             recipe.train_images,
+            # whether several processes can divide its batches
+            recipe.batch_size if ranks > 1 else None,
         )
         if request not in seen:
             seen.add(request)
-            open_data(trial).close()
+            part = Part(0, ranks, shares_batch_norm=trial.batch_norm_parts == 1)
+            open_data(trial, part=part).close()
     for storage in {trial.resources.storage for trial in trials} - {None}:
         try:
             open_folder(str(storage)).names()

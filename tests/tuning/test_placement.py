@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from switokd.spec.experiment import Experiment
 from switokd.spec.resources import Resources
-from switokd.validation import SpecError
+from switokd.spec.trial import TrialSpec
+from switokd.validation import DataError, SpecError
+from tests.tuning.workplace import small_experiment
 from tuning.placement import Placement, allocate
+from tuning.preflight import check_data
 
 
 @pytest.mark.parametrize(
@@ -97,3 +101,15 @@ def test_no_machine_is_overfull(
     assert found.ranks == ranks
     assert found.slots * ranks * found.cpus <= total_cpus
     assert found.slots * ranks * found.gpus <= total_gpus + 1e-9
+
+
+def test_batches_that_processes_cannot_divide_are_found_before_a_worker_starts() -> None:
+    def trials(batch_size: int) -> list[TrialSpec]:
+        resources = {"workers": 3, "batch_norm": "synchronized"}
+        recipe = {"batch_size": batch_size, "train_images": 130}
+        content = small_experiment(methods=["dml"], recipe=recipe, resources=resources)
+        return list(Experiment.model_validate(content).trials)
+
+    check_data(trials(65))
+    with pytest.raises(DataError, match="an epoch's last batch has 2 images, too few for 3"):
+        check_data([*trials(65), *trials(64)])
