@@ -133,7 +133,7 @@ def test_a_member_that_others_wait_for_is_paused_by_its_worker_too() -> None:
     first, second, *_ = members.trials
     second.set_status(Trial.PENDING)
     assert members.report(first, 2, None) == "CONTINUE"
-    members.progress.trials[first.trial_id].state = "running"
+    members.progress.start(first.trial_id)
     assert members.report(first, 2, 50.0) == "PAUSE"
     assert first.temporary_state.ray_actor.pause.calls == [()]
     assert members.progress.trials[first.trial_id].state == "waiting"
