@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from switokd.spec.resources import Resources
@@ -24,34 +25,56 @@ class Placement:
         return f"{self.slots} at once, {processes}{share}"
 
 
-def allocate(resources: Resources, trials: int, total_cpus: int, total_gpus: float) -> Placement:
-    """Share the machine among `trials` trials.
+@dataclass(frozen=True)
+class Node:
+    """What one machine has: CPU cores and GPUs."""
+
+    cpus: int
+    gpus: float = 0.0
+
+    def places(self, cpus: int, gpus: float) -> int:
+        """How many processes of that share fit on it."""
+        on_cpus = self.cpus // cpus
+        # a process is on one GPU: what is left of several does not add up to another share
+        return min(on_cpus, int(1 / gpus + 1e-9) * int(self.gpus)) if gpus else on_cpus
+
+
+def allocate(resources: Resources, trials: int, nodes: Sequence[Node]) -> Placement:
+    """Share the machines among `trials` trials.
 
     `auto` takes an equal part of the cores for each trial that runs at the same time, and of a GPU,
-    where there are any, what `trials_per_gpu` leaves it. Raises SpecError where not even one trial
-    fits.
+    where there are any, what `trials_per_gpu` leaves it. A process is on one node. Raises SpecError
+    where not even one trial fits.
     """
     assert resources.trials_per_gpu != "auto", "measured before, by gpu_share.with_measured_share"
+    total_cpus, total_gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     whole = 1.0 / resources.trials_per_gpu if total_gpus >= 1 else 0.0
     asked = whole if resources.gpus == "auto" else resources.gpus
     ranks, gpus = resources.ranks, 0.0 if resources.on_cpu else min(asked, 1.0)
     cpus = 1 if resources.cpus == "auto" else resources.cpus
     for key, wanted, there in (
         ("gpus", gpus * ranks, total_gpus),
-        ("workers" if ranks > 1 else "cpus", cpus * ranks, total_cpus),
+        ("workers" if resources.workers > 1 else "cpus", cpus * ranks, total_cpus),
     ):
         if wanted > there:
             kind = " CPU cores" if key == "workers" else ""
             raise SpecError(
                 f"resources.{key}: a trial asks for {wanted:g}{kind}; this machine has {there:g}"
             )
-    slots = max(1, trials)
-    if gpus:
-        # a process is on one GPU: what is left of several does not add up to another share
-        slots = min(slots, int(1 / gpus + 1e-9) * int(total_gpus) // ranks)
+    places = sum(node.places(cpus, gpus) for node in nodes)
+    if places < ranks:
+        share = f"{cpus} CPU cores" + (f" and {gpus:g} GPUs" if gpus else "")
+        found = "; ".join(f"{node.cpus} and {node.gpus:g}" for node in dict.fromkeys(nodes))
+        raise SpecError(
+            f"resources.cpus: a trial asks for {ranks} times {share}, each on one node, and "
+            f"{places} fit (the nodes have, in cores and GPUs: {found})"
+        )
+    slots = min(max(1, trials), places // ranks)
     if resources.max_concurrent is not None:
         slots = min(slots, resources.max_concurrent)
-    slots = min(slots, total_cpus // (cpus * ranks))
     if resources.cpus == "auto":
-        cpus = total_cpus // (slots * ranks)
+        most = min(total_cpus // (slots * ranks), max(node.cpus for node in nodes))
+        shares = range(most, 0, -1)
+        enough = (c for c in shares if sum(n.places(c, gpus) for n in nodes) >= slots * ranks)
+        cpus = next(enough)
     return Placement(cpus, gpus, slots, ranks)

@@ -139,7 +139,7 @@ def _train(
     with ray_session(experiment.user_modules) as cluster:
         # Ray has taken its time to start: who claimed at the same moment is seen by now
         holder.confirm()
-        check_store_is_shared(store, cluster.nodes)
+        check_store_is_shared(store, len(cluster.nodes))
         placement = _placement(experiment, plan, cluster)
         console.print(placement.in_words, highlight=False)
         with SweepProgress(plan.missing, console, plan.to_train, plan.points) as progress:
@@ -174,7 +174,7 @@ def _placement(experiment: Experiment, plan: Plan, cluster: ClusterResources) ->
         resources = with_measured_share(
             experiment.resources, plan.missing or plan.trials, cluster.gpus
         )
-        return allocate(resources, plan.to_train, cluster.cpus, cluster.gpus)
+        return allocate(resources, plan.to_train, cluster.nodes)
     except ValueError as error:
         raise SpecError(str(error)) from None
 

@@ -17,7 +17,7 @@ from tuning.cost.gpu_share import (
     trials_per_gpu,
     with_measured_share,
 )
-from tuning.placement import allocate
+from tuning.placement import Node, allocate
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def test_the_largest_trial_is_measured() -> None:
 
 
 def test_four_trials_share_a_gpu() -> None:
-    placement = allocate(Resources(trials_per_gpu=4), 100, total_cpus=16, total_gpus=2)
+    placement = allocate(Resources(trials_per_gpu=4), 100, [Node(16, 2)])
     assert (placement.gpus, placement.slots, placement.cpus) == (0.25, 8, 2)
 
 
 def test_without_a_gpu_nothing_is_shared() -> None:
     resources = with_measured_share(Resources(trials_per_gpu="auto"), [], total_gpus=0)
-    assert allocate(resources, 4, total_cpus=2, total_gpus=0).gpus == 0
+    assert allocate(resources, 4, [Node(2)]).gpus == 0
 
 
 def test_a_share_is_given_in_one_way() -> None:

@@ -13,7 +13,7 @@ from switokd.spec.resources import Resources
 from switokd.spec.trial import TrialSpec
 from switokd.validation import DataError, SpecError
 from tests.tuning.workplace import small_experiment
-from tuning.placement import Placement, allocate
+from tuning.placement import Node, Placement, allocate
 from tuning.preflight import check_data
 
 
@@ -45,7 +45,7 @@ from tuning.preflight import check_data
 def test_shares_of_known_machines(
     resources: dict[str, Any], trials: int, cpus: int, gpus: float, expected: Placement
 ) -> None:
-    assert allocate(Resources(**resources), trials, cpus, gpus) == expected
+    assert allocate(Resources(**resources), trials, [Node(cpus, gpus)]) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,44 +63,82 @@ def test_shares_of_known_machines(
 )
 def test_a_trial_that_fits_nowhere(resources: dict[str, Any], told: str) -> None:
     with pytest.raises(SpecError) as raised:
-        allocate(Resources(**resources), 1, 2, 0)
+        allocate(Resources(**resources), 1, [Node(2)])
     assert str(raised.value) == told
+
+
+def test_cores_that_several_gpus_lack_are_named_by_what_the_file_says() -> None:
+    with pytest.raises(SpecError) as raised:
+        allocate(Resources(gpus=2, cpus=5), 1, [Node(8, 2)])
+    assert str(raised.value) == "resources.cpus: a trial asks for 10; this machine has 8"
+
+
+@pytest.mark.parametrize(
+    ("resources", "trials", "nodes", "expected"),
+    [
+        # what a lone trial takes is on one node
+        ({}, 1, [Node(4), Node(4)], Placement(4, 0, 1)),
+        ({}, 3, [Node(4), Node(4)], Placement(2, 0, 3)),
+        ({"workers": 2}, 1, [Node(2), Node(2), Node(2)], Placement(2, 0, 1, 2)),
+        ({"cpus": 3}, 10, [Node(4), Node(5), Node(2)], Placement(3, 0, 2)),
+        # a head without a GPU has no cores for those that train on one
+        ({}, 9, [Node(64), Node(16, 4)], Placement(4, 1, 4)),
+        ({"gpus": 4}, 1, [Node(16, 2), Node(8, 2)], Placement(4, 1, 1, 4)),
+    ],
+)
+def test_shares_of_several_nodes(
+    resources: dict[str, Any], trials: int, nodes: list[Node], expected: Placement
+) -> None:
+    assert allocate(Resources(**resources), trials, nodes) == expected
+
+
+def test_processes_that_no_node_can_hold_are_refused() -> None:
+    with pytest.raises(SpecError) as raised:
+        allocate(Resources(workers=2, cpus=3), 1, [Node(2), Node(4), Node(2)])
+    assert str(raised.value) == (
+        "resources.cpus: a trial asks for 2 times 3 CPU cores, each on one node, and 1 fit "
+        "(the nodes have, in cores and GPUs: 2 and 0; 4 and 0)"
+    )
 
 
 @given(
     trials=st.integers(1, 500),
-    total_cpus=st.integers(1, 128),
-    total_gpus=st.integers(0, 8),
+    nodes=st.lists(st.builds(Node, st.integers(1, 64), st.integers(0, 8)), min_size=1, max_size=4),
     cpus=st.one_of(st.just("auto"), st.integers(1, 16)),
     gpus=st.one_of(st.just("auto"), st.sampled_from([0.0, 0.1, 0.3, 0.5, 1.0, 2, 3])),
     workers=st.integers(1, 5),
     max_concurrent=st.one_of(st.none(), st.integers(1, 32)),
 )
 def test_no_machine_is_overfull(
-    trials: int,
-    total_cpus: int,
-    total_gpus: int,
-    cpus: Any,
-    gpus: Any,
-    workers: int,
-    max_concurrent: int | None,
+    trials: int, nodes: list[Node], cpus: Any, gpus: Any, workers: int, max_concurrent: int | None
 ) -> None:
     if workers > 1:
         gpus = 0
     resources = Resources(cpus=cpus, gpus=gpus, workers=workers, max_concurrent=max_concurrent)
     ranks = workers if gpus == "auto" else max(workers, int(gpus))
-    enough_cpus = ranks * (1 if cpus == "auto" else cpus) <= total_cpus
-    fits = (gpus == "auto" or gpus <= total_gpus) and enough_cpus
-    if not fits:
+    total_gpus = sum(node.gpus for node in nodes)
+    each = min(float(total_gpus > 0 and 1) if gpus == "auto" else gpus, 1.0)
+
+    def room(share: int) -> int:
+        """How many processes of such a share the nodes have places for."""
+        on = [
+            (node.cpus // share, int(1 / each + 1e-9) * node.gpus if each else None)
+            for node in nodes
+        ]
+        return sum(by_cpu if by_gpu is None else min(by_cpu, by_gpu) for by_cpu, by_gpu in on)
+
+    if room(1 if cpus == "auto" else cpus) < ranks:
         with pytest.raises(SpecError):
-            allocate(resources, trials, total_cpus, total_gpus)
+            allocate(resources, trials, nodes)
         return
-    found = allocate(resources, trials, total_cpus, total_gpus)
+    found = allocate(resources, trials, nodes)
     assert 1 <= found.slots <= min(trials, max_concurrent or trials)
     assert found.cpus >= 1
     assert found.ranks == ranks
-    assert found.slots * ranks * found.cpus <= total_cpus
-    assert found.slots * ranks * found.gpus <= total_gpus + 1e-9
+    assert found.gpus == pytest.approx(each)
+    assert found.slots * ranks <= room(found.cpus)
+    if cpus == "auto":
+        assert found.slots * ranks > room(found.cpus + 1), "nobody has more without harm"
 
 
 def test_batches_that_processes_cannot_divide_are_found_before_a_worker_starts() -> None:

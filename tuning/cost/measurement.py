@@ -18,7 +18,7 @@ from switokd.spec.trial import TrialSpec
 from switokd.training.build import build_trainer, choose_device
 from switokd.training.trainer import Images, Trainer
 from tuning.cost.gpu_share import with_measured_share
-from tuning.placement import Placement, allocate
+from tuning.placement import Node, Placement, allocate
 from tuning.plan import Plan
 
 WARMUP_STEPS = 2
@@ -127,7 +127,7 @@ def estimate(
     """
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     resources = with_measured_share(experiment.resources, plan.missing or plan.trials, gpus)
-    placement = allocate(resources, max(1, plan.to_train), cpus, gpus)
+    placement = allocate(resources, max(1, plan.to_train), [Node(cpus, gpus)])
     torch.set_num_threads(placement.cpus)
     kinds = {kind_of_work(trial): trial for trial in reversed(plan.missing)}
     timed: dict[tuple[Any, ...], TrialWork] = {}
@@ -182,7 +182,6 @@ def step_seconds(trainer: Trainer, ranks: int = 1) -> tuple[float, float]:
     """The seconds of a training step, and the share of its images that were really trained on.
 
     Of a trial over several ranks, a rank's step on its part, without the exchange between them.
-
     The median of a few steps, after some that are not typical. Where a step of a few images shows
     that a whole one would be long, such small steps are timed and multiplied out.
     """
@@ -190,13 +189,13 @@ def step_seconds(trainer: Trainer, ranks: int = 1) -> tuple[float, float]:
     share = 1.0
     batches = trainer.data.train_epoch()
     for number, batch in enumerate(batches):
-        whole = -(-len(batch[1]) // ranks)
-        few = FIRST_IMAGES / whole
+        part = -(-len(batch[1]) // ranks)
+        few = FIRST_IMAGES / part
         if number == 0 and few < 1:
             timed_step(trainer, *batch, FIRST_IMAGES)
             small = timed_step(trainer, *batch, FIRST_IMAGES)
             share = few if small / few > LONGEST_STEP_SECONDS else 1.0
-        count = FIRST_IMAGES if share < 1 else whole
+        count = FIRST_IMAGES if share < 1 else part
         times.append(timed_step(trainer, *batch, count))
         if len(times) == WARMUP_STEPS + TIMED_STEPS:
             break

@@ -13,16 +13,20 @@ import ray
 from ray.exceptions import RayError
 
 from switokd.validation import SpecError
+from tuning.placement import Node
 from tuning.workers.ray_environment import brought_along, store_access
 
 
 @dataclass(frozen=True)
 class ClusterResources:
-    """What there is to schedule on, all nodes together."""
+    """What there is to schedule on."""
 
-    cpus: int
-    gpus: float
-    nodes: int
+    nodes: tuple[Node, ...]
+
+    @property
+    def gpus(self) -> float:
+        """Of all nodes."""
+        return sum(node.gpus for node in self.nodes)
 
 
 @contextmanager
@@ -43,10 +47,9 @@ def ray_session(modules: Iterable[str] = ()) -> Iterator[ClusterResources]:
         where = os.environ.get("RAY_ADDRESS") or "this machine"
         raise SpecError(f"no Ray at {where} (RAY_ADDRESS): {error}") from None
     try:
-        resources = ray.cluster_resources()
-        alive = [node for node in ray.nodes() if node["Alive"]]
+        there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         yield ClusterResources(
-            int(resources.get("CPU", 1)), float(resources.get("GPU", 0)), max(1, len(alive))
+            tuple(Node(int(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in there)
         )
     finally:
         ray.shutdown()
