@@ -48,9 +48,11 @@ class TrialProgress:
     @property
     def whole_seconds(self) -> float | None:
         """What the whole trial takes at the pace since this process took it up."""
-        if self.started_progress is None or self.state == "failed":
+        # read once: the table is drawn by another thread than that which writes it
+        started = self.started_progress
+        if started is None or self.state == "failed":
             return None
-        gained = self.share_done - self.started_progress
+        gained = self.share_done - started
         until = time.monotonic() if self.state == "running" else self.stopped_at
         return (until - self.started_at) / gained if gained > 0 else None
 

@@ -117,7 +117,7 @@ def train(
     spec = load_experiment(experiment, overrides or [])
     chosen = choose_trial(spec, trial, experiment)
     from switokd.files.lock import writable
-    from switokd.session.rank_group import RankFailedError, RankLostError
+    from switokd.session.failures import RankFailedError, RankLostError
     from switokd.session.trial_session import open_session
     from switokd.tracking import tracker as tracking
     from switokd.tracking.holder import Holder

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import torch
 
+from switokd.session.failures import RankLostError
 from switokd.session.rank_group import (
     Fate,
     RankEnd,
-    RankLostError,
     Rendezvous,
     end_of,
+    end_where_unnoticed,
     follow,
 )
 from switokd.spec.trial import TrialSpec
@@ -34,6 +35,7 @@ from switokd.validation import SpecError
 # of the loopback interface; another system's has another name, and torch finds it
 LOOPBACK = "lo" if sys.platform == "linux" else None
 PATIENCE_SECONDS = 10.0
+LOOK_SECONDS = 1.0
 READY = "ready\n"
 
 
@@ -43,6 +45,7 @@ class LocalRanks:
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[str]] = []
         self._folder = ""
+        self._stopped = threading.Event()
 
     def start(self, trial: TrialSpec) -> Rendezvous:
         size, device = trial.resources.ranks, choose_device(trial.resources)
@@ -71,6 +74,9 @@ class LocalRanks:
             # whoever dies before the others meet it would be waited for
             if process.stdout.readline() != READY:
                 raise RankLostError(f"rank {rank} died ({_how(process.wait())}) as it began")
+        self._stopped = threading.Event()
+        watched = (list(self._processes), self._stopped)
+        threading.Thread(target=_watch, args=watched, name="rank watch", daemon=True).start()
         return Rendezvous(path, interface=LOOPBACK)
 
     def ended(self) -> Sequence[RankEnd]:
@@ -90,6 +96,7 @@ class LocalRanks:
         return ends
 
     def stop(self, *, orderly: bool) -> None:
+        self._stopped.set()
         for process in self._processes:
             if orderly:
                 try:
@@ -103,6 +110,13 @@ class LocalRanks:
             process.communicate()
         self._processes.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _watch(processes: Sequence[subprocess.Popen[str]], stopped: threading.Event) -> None:
+    while all(process.poll() is None for process in processes):
+        if stopped.wait(LOOK_SECONDS):
+            return
+    end_where_unnoticed(stopped)
 
 
 def _how(code: int) -> str:

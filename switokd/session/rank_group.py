@@ -6,8 +6,10 @@ Rank 0 is the trial's session. The others `follow` it, wherever a `Launcher` has
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-import traceback
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,14 +20,19 @@ import torch
 import torch.distributed as dist
 
 from switokd.models.outside import outside
+from switokd.session.failures import RankFailedError, RankLostError, failure_reason
 from switokd.spec.trial import TrialSpec
 from switokd.training.build import build_trainer, choose_device
 from switokd.training.ranks import ALONE, GroupRanks, Ranks
 from switokd.training.timeline import DivergedError
-from switokd.validation import SpecError
+
+log = logging.getLogger(__name__)
 
 # all ranks start at about the same time, a process or an actor each
 MEETING_TIME = timedelta(minutes=10)
+# a connection says that the other end is gone, but neither that of a machine that falls silent nor
+# always one that breaks in the middle of a message
+NOTICING_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -48,15 +55,14 @@ class Rendezvous:
     @contextlib.contextmanager
     def network(self) -> Iterator[None]:
         """The environment that torch.distributed takes the interface from."""
-        names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
-        before = {name: os.environ.get(name) for name in names}
-        unset = [name for name, value in before.items() if value is None and self.interface]
-        os.environ.update(dict.fromkeys(unset, self.interface or ""))
+        names = {"GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"} - os.environ.keys()
+        ours = dict.fromkeys(names, self.interface) if self.interface else {}
+        os.environ.update(ours)
         try:
             yield
         finally:
-            for name in unset:
-                os.environ.pop(name, None)
+            for name in ours:
+                del os.environ[name]
 
 
 def join(trial: TrialSpec, rank: int, meeting: Rendezvous, device: torch.device) -> GroupRanks:
@@ -114,9 +120,7 @@ class RankEnd:
 def end_of(rank: int, error: Exception) -> RankEnd:
     """The end of a rank whose `follow` has raised `error`."""
     fate = Fate.DISCONNECTED if is_disconnection(error) else Fate.FAILED
-    mendable = isinstance(error, SpecError | OSError)
-    said = str(error) if mendable else "".join(traceback.format_exception(error))
-    return RankEnd(rank, fate, said)
+    return RankEnd(rank, fate, failure_reason(error))
 
 
 def is_disconnection(error: BaseException) -> bool:
@@ -125,19 +129,14 @@ def is_disconnection(error: BaseException) -> bool:
     return of_gloo or isinstance(error, dist.DistError)
 
 
-class RankFailedError(Exception):
-    """Another rank could not go on; its reason is the trial's."""
-
-
-class RankLostError(Exception):
-    """Another rank is gone, for no reason of the trial's: it goes on from its last checkpoint."""
-
-
 class Launcher(Protocol):
     """Starts the processes of ranks 1 and up."""
 
     def start(self, trial: TrialSpec) -> Rendezvous:
-        """Have them follow rank 0 of this trial. Raises SpecError where there is no room."""
+        """Have them follow rank 0 of this trial.
+
+        Raises SpecError where there is no room, RankLostError where one does not begin.
+        """
         ...
 
     def ended(self) -> Sequence[RankEnd]:
@@ -149,11 +148,23 @@ class Launcher(Protocol):
         ...
 
 
+def end_where_unnoticed(left: threading.Event) -> None:
+    """A rank is gone: end rank 0's process too, unless it leaves the trial by itself soon.
+
+    What waits for the rank inside torch cannot be told of it. The trial goes on from its last
+    checkpoint, as it does from any process that is killed.
+    """
+    if not left.wait(NOTICING_SECONDS):
+        log.error("a rank is gone, and this process waits for it in vain: it ends")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 class RankGroup:
-    """The processes of one trial, in the eyes of rank 0."""
+    """The processes of one trial, in the eyes of rank 0; one that trains alone launches none."""
 
     def __init__(self, trial: TrialSpec, launcher: Launcher | None) -> None:
-        self._trial, self._launcher = trial, launcher
+        self._trial = trial
+        self._launcher = launcher if trial.resources.ranks > 1 else None
         self.ranks: Ranks = ALONE
 
     def start(self, device: torch.device) -> Ranks:

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +23,13 @@ from switokd.files.lock import FileLock
 from switokd.provenance import library_versions
 from switokd.session import results
 from switokd.session.extension import carried_on
+from switokd.session.failures import RankLostError, failure_reason
 from switokd.session.folders import checkpoint_folder, trial_folder
 from switokd.session.local_ranks import LocalRanks
 from switokd.session.machine_use import MachineUse
 from switokd.session.memory import PeakMemory
 from switokd.session.population import take_over
-from switokd.session.rank_group import Launcher, RankFailedError, RankGroup, RankLostError
+from switokd.session.rank_group import Launcher, RankGroup
 from switokd.session.starting_state import first_state, resumable_state
 from switokd.session.state import latest_state
 from switokd.session.teacher_weights import read_teachers
@@ -42,7 +42,6 @@ from switokd.training.build import build_trainer, choose_device
 from switokd.training.exclusive import GPU
 from switokd.training.timeline import DivergedError
 from switokd.training.trainer import EpochReport, Trainer
-from switokd.validation import SpecError
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +81,7 @@ def open_session(
     DataError where the data is not there, RankFailedError and RankLostError where another rank
     could not go on.
     """
-    if launcher is None and trial.resources.ranks > 1:
-        launcher = LocalRanks()
-    group = RankGroup(trial, launcher)
+    group = RankGroup(trial, launcher or LocalRanks())
     lock = trial_folder(runs, trial.experiment, trial.trial_id) / "lock"
     with FileLock(lock, f"trial {trial.trial_id}"):
         session: TrialSession | None = None
@@ -373,10 +370,3 @@ class TrialSession:
             except DivergedError as found_late:
                 return found_late
         return None
-
-
-def failure_reason(error: BaseException) -> str:
-    """What a user can mend or expect in its own words, anything else with its traceback."""
-    if isinstance(error, SpecError | DivergedError | OSError | RankFailedError | RankLostError):
-        return str(error)
-    return "".join(traceback.format_exception(error))

@@ -18,8 +18,9 @@ def _auto_or_whole(value: Any) -> Any:
 
 
 def _gpus(value: Any) -> Any:
-    number = type(value) in (int, float)
-    if value == "auto" or (number and (0 <= value <= 1 or (value > 1 and value == int(value)))):
+    if value == "auto":
+        return value
+    if type(value) in (int, float) and (0 <= value <= 1 or (value > 1 and value % 1 == 0)):
         return value
     raise ValueError("must be 'auto', a share from 0 to 1 or a whole number of GPUs")
 

@@ -137,7 +137,7 @@ class GroupRanks(Ranks):
         then looked for each time.
         """
         self._shares_batch_norm, self._leaves_out = shares_batch_norm, leaves_out
-        self.rank, self.size, self._device = rank, size, device
+        self.rank, self.size = rank, size
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(
             backend, store=store, rank=rank, world_size=size, timeout=STEP_PATIENCE
@@ -153,19 +153,25 @@ class GroupRanks(Ranks):
         return Part(self.rank, self.size, self._shares_batch_norm)
 
     def announce(self, command: Command) -> None:
-        word = torch.tensor(int(command), dtype=torch.uint8)
-        dist.broadcast(word, src=0, group=self._words)
+        self._say(int(command))
 
     def await_(self, wanted: Command, errands: Mapping[Command, Callable[[], object]]) -> None:
         while True:
-            word = torch.zeros((), dtype=torch.uint8)
-            dist.broadcast(word, src=0, group=self._words)
-            command = Command(int(word))
+            command = Command(self._say(0))
             if command == wanted:
                 return
             if command == Command.END:
                 raise EndedError
             errands[command]()
+
+    def _say(self, word: int) -> int:
+        """Rank 0's word, for all; theirs are 0.
+
+        A sum, for which rank 0 listens too: gloo may not notice that whom it only sends to is gone.
+        """
+        said = torch.tensor(word, dtype=torch.uint8)
+        dist.all_reduce(said, group=self._words)
+        return int(said)
 
     def begin_batch(self, images: int) -> None:
         self._share = len(self.part.of(range(images))) / images

@@ -50,8 +50,8 @@ class Contender:
             }
         )
         (trial,) = experiment.trials
-        self.ranks, self.threads = ranks, threads
-        self._group = RankGroup(trial, LocalRanks() if ranks > 1 else None)
+        self.threads = threads
+        self._group = RankGroup(trial, LocalRanks())
         device = choose_device(trial.resources)
         torch.set_num_threads(threads)
         group = self._group.start(device)
@@ -115,42 +115,41 @@ def main(arguments: list[str] | None = None) -> None:
         "one process, all cores": Contender(options, 1, cores * options.ranks),
         f"{options.ranks} processes": Contender(options, options.ranks, cores),
     }
-    divided = contenders[f"{options.ranks} processes"]
+    divided = list(contenders.values())[-1]
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     shares: list[tuple[float, float]] = []
     try:
         for _ in range(options.rounds):
             for name, contender in contenders.items():
                 seconds[name].append(contender.step_seconds(options.steps))
-            step = seconds[f"{options.ranks} processes"][-1]
-            exchanges = divided.exchanges
+            step, exchanges = seconds[name][-1], divided.exchanges
             shares.append((min(exchanges) / step, statistics.median(exchanges) / step))
     finally:
         for contender in contenders.values():
             contender.close()
-    _print(options, seconds, shares, divided.trainer.device)
+    _print(options, contenders, seconds, shares)
     if options.json:
         options.json.write_text(json.dumps({"seconds": seconds, "exchange_shares": shares}))
 
 
 def _print(
     options: argparse.Namespace,
+    contenders: dict[str, Contender],
     seconds: dict[str, list[float]],
     shares: list[tuple[float, float]],
-    device: torch.device,
 ) -> None:
     divided = list(seconds.values())[-1]
+    device = list(contenders.values())[-1].trainer.device
     table = Table(
         title=f"{options.teacher} > {options.student}, batch {options.batch_size}, {device}, "
         f"batch norm {options.batch_norm}"
     )
     for column in ("", "threads each", "s a step", "times as fast"):
         table.add_column(column)
-    threads = max(1, (os.cpu_count() or 1) // options.ranks)
     for name, times in seconds.items():
         ratio = statistics.median(one / own for one, own in zip(times, divided, strict=True))
-        each = threads * options.ranks if name.endswith("all cores") else threads
-        table.add_row(name, str(each), f"{statistics.median(times):.3f}", f"{ratio:.2f}")
+        threads = str(contenders[name].threads)
+        table.add_row(name, threads, f"{statistics.median(times):.3f}", f"{ratio:.2f}")
     console = Console(width=110)
     console.print(table)
     console.print(

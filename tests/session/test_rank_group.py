@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from switokd.session.rank_group import RankFailedError, RankLostError
+from switokd.session.failures import RankFailedError, RankLostError
 from switokd.session.trial_session import TrialResult, open_session
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.outbox import Outbox
@@ -188,3 +189,47 @@ def test_a_rank_that_cannot_begin_is_not_waited_for(
     with pytest.raises(RankLostError, match=r"^rank 1 died \(exit status 3\) as it began$"):
         run(over(2), runs=tmp_path)
     assert not others()
+
+
+# its connections stay open, as those of a machine that falls silent
+DIES_SILENTLY = """
+import os, signal
+from pathlib import Path
+import torch.distributed as dist
+from switokd.models import build_model
+
+def network(num_classes):
+    network = build_model("wrn_16_1", num_classes)
+
+    def die(module, *_):
+        if module.training and dist.is_initialized() and dist.get_rank() == 1:
+            if os.fork():
+                os.kill(os.getpid(), signal.SIGKILL)
+            Path("HOLDER").write_text(str(os.getpid()))
+            signal.pause()
+
+    network.register_forward_hook(die)
+    return network
+"""
+
+
+def test_a_process_that_cannot_notice_a_lost_rank_ends(
+    tmp_path: Path, user_module: UserModule
+) -> None:
+    holder = tmp_path / "holder"
+    name = user_module(DIES_SILENTLY.replace("HOLDER", str(holder)))
+    spec = over(2, cohorts=[{"teachers": ["wrn_16_1"], "students": [f"{name}:network"]}])
+    sooner = "from switokd.session import rank_group\nrank_group.NOTICING_SECONDS = 0.5\n"
+    said = tmp_path / "said"
+    with said.open("w") as file:
+        leader = subprocess.Popen(
+            [sys.executable, "-c", sooner + LEADER, spec.model_dump_json(), str(tmp_path)],
+            env=os.environ | {"PYTHONPATH": f"{tmp_path / 'modules'}:{Path(__file__).parents[2]}"},
+            stderr=file,
+        )
+    try:
+        assert leader.wait(120) == -signal.SIGKILL
+    finally:
+        leader.kill()
+        os.kill(int(holder.read_text()), signal.SIGKILL)
+    assert "a rank is gone, and this process waits for it in vain: it ends" in said.read_text()

@@ -22,6 +22,10 @@ BASE: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        *(
+            ({"resources": {"gpus": wrong}}, "resources.gpus: must be 'auto', a share from 0 to 1")
+            for wrong in (-1, 2.5, float("inf"), float("nan"), True, "2")
+        ),
         (
             {"resources": {"gpus": 1.5}},
             "resources.gpus: must be 'auto', a share from 0 to 1 or a whole number",

@@ -70,6 +70,12 @@ def joined(cluster: Cluster) -> dict[str, str]:
     return {"RAY_ADDRESS": cluster.address} | {name: os.environ[name] for name in names}
 
 
+@pytest.fixture
+def place(tmp_path: Path, joined: dict[str, str], server: Server) -> Workplace:
+    """Its sweeps run on the cluster and are tracked by a server."""
+    return Workplace(tmp_path, MLFLOW_TRACKING_URI=server.uri, **joined)
+
+
 def test_a_store_in_a_file_is_refused_on_several_nodes(
     tmp_path_factory: pytest.TempPathFactory, joined: dict[str, str]
 ) -> None:
@@ -153,21 +159,13 @@ def test_a_node_without_the_users_module_is_given_it(
     assert {run.info.status for run in workplace.runs("given")} == {"FINISHED"}
 
 
-def test_a_trial_over_two_nodes_outlives_either(
-    tmp_path_factory: pytest.TempPathFactory,
-    cluster: Cluster,
-    joined: dict[str, str],
-    server: Server,
-) -> None:
-    workplace = Workplace(
-        tmp_path_factory.mktemp("ranks"), MLFLOW_TRACKING_URI=server.uri, **joined
-    )
-    trials = write_pair(workplace, "ranks", 12)
-    sweep = workplace.start("sweep", workplace.file.name)
+def test_a_trial_over_two_nodes_outlives_either(cluster: Cluster, place: Workplace) -> None:
+    trials = write_pair(place, "ranks", 12)
+    sweep = place.start("sweep", place.file.name)
     for number, trial in enumerate(trials, start=4):
-        await_(lambda t=trial: workplace.checkpoints(t), of=sweep)
+        await_(lambda t=trial: place.checkpoints(t), of=sweep)
         (rank_1,) = rank_processes()
-        worker = psutil.Process(workplace.worker_pid(trial))
+        worker = psutil.Process(place.worker_pid(trial))
         lost = node_of(cluster, rank_1 if trial is trials[0] else worker)
         assert node_of(cluster, rank_1) != node_of(cluster, worker)
         cluster.remove_node(lost, allow_graceful=False)
@@ -175,8 +173,8 @@ def test_a_trial_over_two_nodes_outlives_either(
     output, _ = sweep.communicate(timeout=240)
     assert sweep.returncode == 0, output
     assert output.count("its worker ended: it goes on from its checkpoint") == 2
-    assert placement_groups(workplace) == {"REMOVED"}
-    assert_finished_as_alone(workplace, trials)
+    assert placement_groups(place) == {"REMOVED"}
+    assert_finished_as_alone(place, trials)
 
 
 def node_of(cluster: Cluster, process: psutil.Process) -> Any:
@@ -186,27 +184,19 @@ def node_of(cluster: Cluster, process: psutil.Process) -> Any:
     return node
 
 
-def test_a_removed_node_loses_and_doubles_nothing(
-    tmp_path_factory: pytest.TempPathFactory,
-    cluster: Cluster,
-    joined: dict[str, str],
-    server: Server,
-) -> None:
-    workplace = Workplace(
-        tmp_path_factory.mktemp("removal"), MLFLOW_TRACKING_URI=server.uri, **joined
-    )
+def test_a_removed_node_loses_and_doubles_nothing(cluster: Cluster, place: Workplace) -> None:
     content = small_experiment(
         name="removal",
         methods=["dml", "switokd"],
         recipe={"epochs": 4},
         resources={"checkpoint_seconds": 0.4},
     )
-    trials = workplace.write(content).trials
-    sweep = workplace.start("sweep", workplace.file.name)
+    trials = place.write(content).trials
+    sweep = place.start("sweep", place.file.name)
     workers: dict[str, int] = {}
     for trial in trials:
-        await_(lambda t=trial: len(workplace.checkpoints(t)) > 1, of=sweep)
-        workers[trial.trial_id] = workplace.hold_worker(trial)
+        await_(lambda t=trial: len(place.checkpoints(t)) > 1, of=sweep)
+        workers[trial.trial_id] = place.hold_worker(trial)
     assert len(set(workers.values())) == 2, "the trials share a node"
     for worker in workers.values():
         os.kill(worker, signal.SIGCONT)
@@ -214,7 +204,7 @@ def test_a_removed_node_loses_and_doubles_nothing(
     output, _ = sweep.communicate(timeout=240)
     assert sweep.returncode == 0, output
     assert sum("it goes on from its checkpoint" in line for line in output.splitlines()) == 1
-    (moved,) = (t for t in trials if workplace.worker_pid(t) != workers[t.trial_id])
-    assert set(workplace.trial_runs("removal")) == set(workers)
-    assert {run.info.status for run in workplace.runs("removal")} == {"FINISHED"}
-    assert_as_if_undisturbed(workplace, moved)
+    (moved,) = (t for t in trials if place.worker_pid(t) != workers[t.trial_id])
+    assert set(place.trial_runs("removal")) == set(workers)
+    assert {run.info.status for run in place.runs("removal")} == {"FINISHED"}
+    assert_as_if_undisturbed(place, moved)

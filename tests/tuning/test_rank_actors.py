@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,6 @@ import sys
 
 import psutil
 import pytest
-from psutil import NoSuchProcess
 
 from switokd.spec.trial import TrialSpec
 from tests.processes import await_
@@ -45,11 +45,10 @@ def rank_processes() -> list[psutil.Process]:
     """Those of the actors beside workers."""
     found = []
     for process in psutil.process_iter():
-        try:
-            if process.cmdline()[:1] and "RankActor" in process.cmdline()[0]:
+        # one that ends meanwhile is none of them
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any("RankActor" in argument for argument in process.cmdline()[:1]):
                 found.append(process)
-        except (NoSuchProcess, psutil.ZombieProcess):
-            continue
     return found
 
 

@@ -24,7 +24,7 @@ from ray.tune.result import EXPR_ERROR_PICKLE_FILE
 from ray.tune.schedulers import PopulationBasedTraining
 
 import tuning
-from switokd.session.rank_group import RankLostError
+from switokd.session.failures import RankLostError
 from tuning import tune_internals
 from tuning.tune_internals import PopulationScheduler, error_of, silence_worker_deaths, worker_of
 from tuning.workers import ray_environment

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -22,15 +21,23 @@ from ray.exceptions import RayActorError
 from ray.util import get_current_placement_group, get_node_ip_address
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from switokd.session.failures import RankLostError
 from switokd.session.local_ranks import LOOPBACK
-from switokd.session.rank_group import MEETING_TIME, Fate, RankEnd, Rendezvous, end_of, follow
+from switokd.session.rank_group import (
+    MEETING_TIME,
+    NOTICING_SECONDS,
+    Fate,
+    RankEnd,
+    Rendezvous,
+    end_of,
+    end_where_unnoticed,
+    follow,
+)
 from switokd.spec.trial import TrialSpec
 from tuning.workers.ray_environment import for_workers
 
 # for those that end because another has: the first may not be the one that says why
 COLLECTING_SECONDS = 5.0
-# a worker that does not notice that a rank is gone, as where a machine falls silent, goes too
-NOTICING_SECONDS = 30.0
 
 
 class RankActor:
@@ -105,12 +112,15 @@ class RankActors:
         self._kill()
         group = get_current_placement_group()
         assert group is not None, "Tune places trials in placement groups"
-        for bundle, share in list(enumerate(group.bundle_specs))[1 : count + 1]:
+        for bundle, share in enumerate(group.bundle_specs[1 : count + 1], start=1):
             place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
             options = {"num_cpus": share.get("CPU", 0), "num_gpus": share.get("GPU", 0)}
             actor = ray.remote(RankActor).options(scheduling_strategy=place, **options)
             self._actors.append(actor.remote())
-        return ray.get([actor.address.remote() for actor in self._actors])
+        try:
+            return ray.get([actor.address.remote() for actor in self._actors])
+        except RayActorError as error:
+            raise RankLostError(f"a rank died as it began: {error}") from None
 
     def _meeting(self, size: int, addresses: Sequence[str]) -> Rendezvous:
         own = str(get_node_ip_address())
@@ -131,8 +141,7 @@ class RankActors:
         self._ends = [end for call in done if (end := _end_by(self._calls, call)) is not None]
         self._collected.set()
         self._kill()
-        if not self._stopped.wait(NOTICING_SECONDS):
-            os.kill(os.getpid(), signal.SIGKILL)
+        end_where_unnoticed(self._stopped)
 
     def _kill(self) -> None:
         actors, self._actors = self._actors, []

@@ -18,8 +18,8 @@ class TrialQueue(Searcher):
     """Gives Tune a known list of trials; a student waits for its own teachers and for nobody else.
 
     Those that teach come first, so that nobody waits longer than it must. A student whose teacher
-    has failed fails with that reason, without a worker. What is asked for each trial does not
-    depend on how many there are.
+    has failed fails with that reason, without a worker. What is done for each trial depends
+    on how many teachers are in training, and not on how many trials there are.
     """
 
     def __init__(self, trials: Sequence[TrialSpec], plan: Plan, progress: SweepProgress) -> None:

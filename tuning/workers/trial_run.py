@@ -19,13 +19,9 @@ from typing import Any
 import torch
 
 from switokd.files.lock import HeldError
-from switokd.session.rank_group import Launcher, RankLostError
-from switokd.session.trial_session import (
-    FINISH_PATIENCE_SECONDS,
-    TrialSession,
-    failure_reason,
-    open_session,
-)
+from switokd.session.failures import RankLostError, failure_reason
+from switokd.session.rank_group import Launcher
+from switokd.session.trial_session import FINISH_PATIENCE_SECONDS, TrialSession, open_session
 from switokd.spec.space import SearchPoint
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.points import epoch_values
@@ -160,7 +156,7 @@ class TrialRun:
             threads=self._config["threads"],
             continues=self._config["continues"],
             alone=self._alone,
-            launcher=self._launcher if trial.resources.ranks > 1 else None,
+            launcher=self._launcher,
         )
         self._session = self._held.enter_context(session)
         return self._session
