@@ -10,22 +10,25 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from switokd.session.failures import RankLostError
+from switokd.session.failures import RankFailedError, RankLostError
 from switokd.session.rank_group import (
+    LOOK_SECONDS,
     Fate,
     RankEnd,
     Rendezvous,
+    device_of_rank,
     end_of,
-    end_where_unnoticed,
     follow,
 )
 from switokd.spec.trial import TrialSpec
@@ -35,7 +38,7 @@ from switokd.validation import SpecError
 # of the loopback interface; another system's has another name, and torch finds it
 LOOPBACK = "lo" if sys.platform == "linux" else None
 PATIENCE_SECONDS = 10.0
-LOOK_SECONDS = 1.0
+COLLECTING_SECONDS = 1.0
 READY = "ready\n"
 
 
@@ -47,7 +50,7 @@ class LocalRanks:
         self._folder = ""
         self._stopped = threading.Event()
 
-    def start(self, trial: TrialSpec) -> Rendezvous:
+    def start(self, trial: TrialSpec, lost: Callable[[], None]) -> Rendezvous:
         size, device = trial.resources.ranks, choose_device(trial.resources)
         if device.type == "cuda" and torch.cuda.device_count() < size:
             found = torch.cuda.device_count()
@@ -71,29 +74,32 @@ class LocalRanks:
                 process.stdin.flush()
         for rank, process in enumerate(self._processes, start=1):
             assert process.stdout is not None, "it is piped"
-            # whoever dies before the others meet it would be waited for
-            if process.stdout.readline() != READY:
-                raise RankLostError(f"rank {rank} died ({_how(process.wait())}) as it began")
+            # whoever ends before the others meet it would be waited for
+            if (said := process.stdout.readline()) != READY:
+                end = _end(rank, process.wait(), said)
+                if end.fate == Fate.FAILED:
+                    raise RankFailedError(f"rank {rank}: {end.said}")
+                raise RankLostError(f"rank {rank} {end.said} as it began")
         self._stopped = threading.Event()
-        watched = (list(self._processes), self._stopped)
+        watched = (list(self._processes), self._stopped, lost)
         threading.Thread(target=_watch, args=watched, name="rank watch", daemon=True).start()
         return Rendezvous(path, interface=LOOPBACK)
 
     def ended(self) -> Sequence[RankEnd]:
-        ends: list[RankEnd] = []
-        for rank, process in enumerate(self._processes, start=1):
-            try:
-                process.wait(PATIENCE_SECONDS if not ends else 1)
-            except subprocess.TimeoutExpired:
-                continue
-            assert process.stdout is not None, "it is piped"
-            said = process.stdout.read()
-            if said:
-                fate, text = json.loads(said)
-                ends.append(RankEnd(rank, Fate(fate), text))
-            else:
-                ends.append(RankEnd(rank, Fate.DIED, f"died ({_how(process.returncode)})"))
-        return ends
+        patience = time.monotonic() + PATIENCE_SECONDS
+        while not _any_ended(self._processes) and time.monotonic() < patience:
+            time.sleep(0.05)
+        # the first may not be the one that says why
+        until = time.monotonic() + COLLECTING_SECONDS
+        for process in self._processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, until - time.monotonic()))
+        ends = enumerate(self._processes, start=1)
+        return [
+            _end(rank, each.returncode, _last_words(each))
+            for rank, each in ends
+            if each.poll() is not None
+        ]
 
     def stop(self, *, orderly: bool) -> None:
         self._stopped.set()
@@ -106,17 +112,41 @@ class LocalRanks:
             else:
                 process.kill()
         for process in self._processes:
-            # closes its pipes too
-            process.communicate()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                # a child of its own may hold the other end
+                with contextlib.suppress(BrokenPipeError):
+                    if pipe is not None:
+                        pipe.close()
         self._processes.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _watch(processes: Sequence[subprocess.Popen[str]], stopped: threading.Event) -> None:
-    while all(process.poll() is None for process in processes):
+def _any_ended(processes: Sequence[subprocess.Popen[str]]) -> bool:
+    return any(process.poll() is not None for process in processes)
+
+
+def _watch(
+    processes: Sequence[subprocess.Popen[str]], stopped: threading.Event, lost: Callable[[], None]
+) -> None:
+    while not _any_ended(processes):
         if stopped.wait(LOOK_SECONDS):
             return
-    end_where_unnoticed(stopped)
+    lost()
+
+
+def _last_words(process: subprocess.Popen[str]) -> str:
+    """Of one that has ended; not read to the end, which a child of its own may hold open."""
+    assert process.stdout is not None, "it is piped"
+    return "" if process.returncode < 0 else process.stdout.readline()
+
+
+def _end(rank: int, code: int, said: str) -> RankEnd:
+    """How a process has ended that said something, or nothing."""
+    if said:
+        fate, text = json.loads(said)
+        return RankEnd(rank, Fate(fate), text)
+    return RankEnd(rank, Fate.DIED, f"died ({_how(code)})")
 
 
 def _how(code: int) -> str:
@@ -125,20 +155,25 @@ def _how(code: int) -> str:
 
 def main() -> None:
     """Be one of the processes."""
+    # rank 0 ends the others, whoever else is told to end: a whole job often is
+    for told in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(told, signal.SIG_IGN)
+    # whoever prints is not rank 0, be it a library or a child
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     asked = json.loads(sys.stdin.readline())
-    # whoever prints is not rank 0
-    answers, sys.stdout = sys.stdout, sys.stderr
     threading.Thread(target=_end_with_rank_0, daemon=True).start()
     sys.path[:] = asked["modules"]
     rank = asked["rank"]
-    answers.write(READY)
-    answers.flush()
     try:
         trial = TrialSpec.model_validate_json(asked["trial"])
-        follow(trial, rank, Rendezvous(asked["path"], interface=LOOPBACK), gpu=rank)
+        device = device_of_rank(trial, gpu=rank)
+        answers.write(READY)
+        answers.flush()
+        follow(trial, rank, Rendezvous(asked["path"], interface=LOOPBACK), device)
     except Exception as error:
         end = end_of(rank, error)
-        answers.write(json.dumps([end.fate, end.said]))
+        answers.write(json.dumps([end.fate, end.said]) + "\n")
         answers.flush()
         # whoever waits for this rank is to notice, whatever else holds the process
         os._exit(1)

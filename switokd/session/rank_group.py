@@ -10,7 +10,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -33,6 +34,7 @@ MEETING_TIME = timedelta(minutes=10)
 # a connection says that the other end is gone, but neither that of a machine that falls silent nor
 # always one that breaks in the middle of a message
 NOTICING_SECONDS = 30.0
+LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Rendezvous:
 
     @contextlib.contextmanager
     def network(self) -> Iterator[None]:
-        """The environment that torch.distributed takes the interface from."""
+        """The environment that torch.distributed takes the interface from, NCCL when first used."""
         names = {"GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"} - os.environ.keys()
         ours = dict.fromkeys(names, self.interface) if self.interface else {}
         os.environ.update(ours)
@@ -66,29 +68,33 @@ class Rendezvous:
 
 
 def join(trial: TrialSpec, rank: int, meeting: Rendezvous, device: torch.device) -> GroupRanks:
-    """Be one of a trial's ranks. Waits for the others."""
+    """Be one of a trial's ranks, in the rendezvous's network. Waits for the others."""
     size = trial.resources.ranks
-    with meeting.network():
-        return GroupRanks(
-            rank,
-            size,
-            meeting.store(size),
-            device,
-            shares_batch_norm=trial.batch_norm_parts == 1,
-            leaves_out=any(outside(each.model) is not None for each in trial.networks.values()),
-        )
+    return GroupRanks(
+        rank,
+        size,
+        meeting.store(size),
+        device,
+        shares_batch_norm=trial.batch_norm_parts == 1,
+        leaves_out=any(outside(each.model) is not None for each in trial.networks.values()),
+    )
 
 
-def follow(trial: TrialSpec, rank: int, meeting: Rendezvous, gpu: int = 0) -> None:
-    """Train another rank's part of a trial, until rank 0 ends it.
-
-    `gpu`: which of those that this process sees. Afterwards connections may still be open, also
-    where this raises: a process in which it has must end, or the others wait for it.
-    """
+def device_of_rank(trial: TrialSpec, gpu: int = 0) -> torch.device:
+    """Where another rank than 0 trains. `gpu`: which of those that this process sees."""
     device = choose_device(trial.resources)
     if device.type == "cuda":
         torch.cuda.set_device(gpu)
-    with contextlib.closing(join(trial, rank, meeting, device)) as ranks:
+    return device
+
+
+def follow(trial: TrialSpec, rank: int, meeting: Rendezvous, device: torch.device) -> None:
+    """Train another rank's part of a trial, until rank 0 ends it.
+
+    Afterwards connections may still be open, also where this raises: a process in which it has
+    must end, or the others wait for it.
+    """
+    with meeting.network(), contextlib.closing(join(trial, rank, meeting, device)) as ranks:
         threads, teachers = ranks.share(None)
         torch.set_num_threads(threads)
         trainer = build_trainer(trial, device, teachers, ranks)
@@ -125,17 +131,21 @@ def end_of(rank: int, error: Exception) -> RankEnd:
 
 def is_disconnection(error: BaseException) -> bool:
     """Whether an error may only mean that another rank has ended."""
-    of_gloo = isinstance(error, RuntimeError) and "gloo" in str(error).lower()
-    return of_gloo or isinstance(error, dist.DistError)
+    if isinstance(error, dist.DistError):
+        return True
+    # the second is what a rendezvous by a file says
+    told = ("gloo", "wait timeout")
+    return isinstance(error, RuntimeError) and any(each in str(error).lower() for each in told)
 
 
 class Launcher(Protocol):
     """Starts the processes of ranks 1 and up."""
 
-    def start(self, trial: TrialSpec) -> Rendezvous:
+    def start(self, trial: TrialSpec, lost: Callable[[], None]) -> Rendezvous:
         """Have them follow rank 0 of this trial.
 
-        Raises SpecError where there is no room, RankLostError where one does not begin.
+        `lost` is called, in another thread, where one ends before the trial. Raises SpecError where
+        there is no room, RankFailedError and RankLostError where one does not begin.
         """
         ...
 
@@ -148,37 +158,50 @@ class Launcher(Protocol):
         ...
 
 
-def end_where_unnoticed(left: threading.Event) -> None:
-    """A rank is gone: end rank 0's process too, unless it leaves the trial by itself soon.
-
-    What waits for the rank inside torch cannot be told of it. The trial goes on from its last
-    checkpoint, as it does from any process that is killed.
-    """
-    if not left.wait(NOTICING_SECONDS):
-        log.error("a rank is gone, and this process waits for it in vain: it ends")
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 class RankGroup:
     """The processes of one trial, in the eyes of rank 0; one that trains alone launches none."""
 
     def __init__(self, trial: TrialSpec, launcher: Launcher | None) -> None:
         self._trial = trial
         self._launcher = launcher if trial.resources.ranks > 1 else None
+        self._network = contextlib.ExitStack()
+        self._joining_since: float | None = None
+        self._noticed = threading.Event()
         self.ranks: Ranks = ALONE
 
     def start(self, device: torch.device) -> Ranks:
         """Begin with the others; this process is rank 0."""
         if self._launcher is not None:
-            meeting = self._launcher.start(self._trial)
+            meeting = self._launcher.start(self._trial, self._end_where_unnoticed)
+            self._network.enter_context(meeting.network())
+            self._joining_since = time.monotonic()
             self.ranks = join(self._trial, 0, meeting, device)
+            self._joining_since = None
         return self.ranks
+
+    def _end_where_unnoticed(self) -> None:
+        """A rank is gone: end this process too, where it only waits for the rank.
+
+        What waits inside torch cannot be told of it. The trial goes on from its last checkpoint, as
+        it does from any process that is killed.
+        """
+        found = time.monotonic()
+        while not self._noticed.wait(LOOK_SECONDS):
+            since = self._joining_since or self.ranks.waiting_since
+            if since is not None and time.monotonic() - max(since, found) > NOTICING_SECONDS:
+                reasons = [f"rank {end.rank}: {end.said}" for end in self._ends()]
+                log.error("this process waits in vain for others, and ends: %s", "; ".join(reasons))
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def _ends(self) -> Sequence[RankEnd]:
+        return self._launcher.ended() if self._launcher is not None else ()
 
     def explained(self, error: BaseException) -> BaseException:
         """What has really ended a session, where another rank's end was the cause."""
         if self._launcher is None or not is_disconnection(error):
             return error
-        ends = {end.fate: end for end in self._launcher.ended()}
+        self._noticed.set()
+        ends = {end.fate: end for end in self._ends()}
         if Fate.FAILED in ends:
             end = ends[Fate.FAILED]
             return RankFailedError(f"rank {end.rank}: {end.said}")
@@ -195,5 +218,7 @@ class RankGroup:
         orderly = self.ranks.size > 1 and (error is None or isinstance(error, DivergedError))
         with contextlib.suppress(RuntimeError):
             self.ranks.close(orderly=orderly)
+        self._noticed.set()
         self.ranks = ALONE
+        self._network.close()
         self._launcher.stop(orderly=orderly)

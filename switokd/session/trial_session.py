@@ -91,17 +91,20 @@ def open_session(
             yield session
             error = session.leave()
         except BaseException as raised:
+            error = raised
             error = group.explained(raised)
             if error is raised:
                 raise
             raise error from raised
         finally:
             files: list[tuple[Path, str | None]] = []
-            if session is not None:
-                if isinstance(error, DivergedError):
-                    files = session.keep_divergence()
-                session.trainer.data.close()
-            group.close(error)
+            try:
+                if session is not None:
+                    if isinstance(error, DivergedError):
+                        files = session.keep_divergence()
+                    session.trainer.data.close()
+            finally:
+                group.close(error)
             if tracker is not None and not tracker.closed:
                 stopped = session is not None and session.stop_requested
                 # one that lost a rank goes on

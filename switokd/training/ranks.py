@@ -8,8 +8,9 @@ nobody has to foresee when it stops for a checkpoint.
 from __future__ import annotations
 
 import contextlib
+import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from enum import IntEnum
 from typing import Any
@@ -48,6 +49,8 @@ class Ranks:
 
     rank = 0
     size = 1
+    # the moment (of time.monotonic) since which this process has needed the others to go on
+    waiting_since: float | None = None
 
     @property
     def leads(self) -> bool:
@@ -69,6 +72,9 @@ class Ranks:
 
     def begin_batch(self, images: int) -> None:
         """The next step is on a batch of so many images, of all ranks together."""
+
+    def end_batch(self) -> None:
+        """The step is done: nobody is needed until the next command."""
 
     def average(self, values: Tensor) -> Tensor:
         """The means over this process's part of the batch as those over the whole of it."""
@@ -170,11 +176,26 @@ class GroupRanks(Ranks):
         A sum, for which rank 0 listens too: gloo may not notice that whom it only sends to is gone.
         """
         said = torch.tensor(word, dtype=torch.uint8)
-        dist.all_reduce(said, group=self._words)
+        with self._waiting():
+            dist.all_reduce(said, group=self._words)
         return int(said)
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        before = self.waiting_since
+        self.waiting_since = before or time.monotonic()
+        # after an error nobody is waited for either
+        try:
+            yield
+        finally:
+            self.waiting_since = before
 
     def begin_batch(self, images: int) -> None:
         self._share = len(self.part.of(range(images))) / images
+        self.waiting_since = time.monotonic()
+
+    def end_batch(self) -> None:
+        self.waiting_since = None
 
     def average(self, values: Tensor) -> Tensor:
         values = values * self._share
@@ -183,9 +204,10 @@ class GroupRanks(Ranks):
 
     def average_rows(self, rows: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         of_all = images.clone()
-        dist.all_reduce(of_all)
-        means = rows * (images / of_all).to(rows.dtype)
-        dist.all_reduce(means)
+        with self._waiting():
+            dist.all_reduce(of_all)
+            means = rows * (images / of_all).to(rows.dtype)
+            dist.all_reduce(means)
         return means, of_all
 
     def weighted(self, loss: Tensor) -> Tensor:
@@ -203,7 +225,7 @@ class GroupRanks(Ranks):
 
     def wrap(self, network: nn.Module) -> nn.Module:
         # what a batch norm remembers matters on rank 0 alone, which evaluates and saves
-        with warnings.catch_warnings():
+        with self._waiting(), warnings.catch_warnings():
             # torch 2.14 has another name for it, which 2.11 does not know
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
             return DistributedDataParallel(
@@ -222,12 +244,14 @@ class GroupRanks(Ranks):
     def share(self, state: Any) -> Any:
         held = [state]
         # rank 0 may have been busy for long
-        dist.broadcast_object_list(held, 0, self._words, torch.device("cpu"))
+        with self._waiting():
+            dist.broadcast_object_list(held, 0, self._words, torch.device("cpu"))
         return held[0]
 
     def gather(self, state: Any) -> list[Any]:
         states: list[Any] = [None] * self.size
-        dist.all_gather_object(states, state, self._words)
+        with self._waiting():
+            dist.all_gather_object(states, state, self._words)
         return states
 
     def close(self, *, orderly: bool = True) -> None:

@@ -244,6 +244,7 @@ class Trainer:
             self._meet(Command.STEP)
             self.ranks.begin_batch(self.data.images_of_step(self.step_in_epoch))
             self.train_step(images, targets, indices)
+            self.ranks.end_batch()
             self.step_in_epoch += 1
             if go_on is not None and self.step_in_epoch < self.data.steps_per_epoch:
                 self.epoch_seconds = time.perf_counter() - started

@@ -219,6 +219,7 @@ def test_a_process_that_cannot_notice_a_lost_rank_ends(
     holder = tmp_path / "holder"
     name = user_module(DIES_SILENTLY.replace("HOLDER", str(holder)))
     spec = over(2, cohorts=[{"teachers": ["wrn_16_1"], "students": [f"{name}:network"]}])
+    # of a process that only waits
     sooner = "from switokd.session import rank_group\nrank_group.NOTICING_SECONDS = 0.5\n"
     said = tmp_path / "said"
     with said.open("w") as file:
@@ -231,5 +232,35 @@ def test_a_process_that_cannot_notice_a_lost_rank_ends(
         assert leader.wait(120) == -signal.SIGKILL
     finally:
         leader.kill()
+        leader.wait()
         os.kill(int(holder.read_text()), signal.SIGKILL)
-    assert "a rank is gone, and this process waits for it in vain: it ends" in said.read_text()
+    told = "this process waits in vain for others, and ends: rank 1: died (signal 9)"
+    assert told in said.read_text()
+
+
+def test_a_rank_that_fails_before_it_meets_the_others_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "path" / "sitecustomize.py"
+    broken.parent.mkdir()
+    broken.write_text(
+        "import sys\n"
+        "if 'local_ranks' in str(sys.orig_argv):\n"
+        "    from switokd.session import rank_group\n"
+        "    def fail(trial, gpu):\n"
+        "        raise OSError('its GPU is busy')\n"
+        "    rank_group.device_of_rank = fail\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{broken.parent}:{Path(__file__).parents[2]}")
+    with pytest.raises(RankFailedError, match=r"^rank 1: its GPU is busy$"):
+        run(over(2), runs=tmp_path)
+    assert not others()
+
+
+def test_a_rank_outlives_what_ends_a_whole_job(tmp_path: Path, undisturbed: TrialResult) -> None:
+    def signal_rank_1() -> None:
+        (process,) = others()
+        process.send_signal(signal.SIGTERM)
+
+    train_until(over(2), tmp_path, 4, signal_rank_1)
+    assert_equal_results(run(over(2), runs=tmp_path), undisturbed)

@@ -5,11 +5,12 @@ The worker is rank 0. The actors are its own, so that they end with it, and serv
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from typing import Any
 import psutil
 import ray
 import torch.distributed as dist
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 from ray.util import get_current_placement_group, get_node_ip_address
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from switokd.session.failures import RankLostError
+from switokd.session.failures import RankFailedError, RankLostError
 from switokd.session.local_ranks import LOOPBACK
 from switokd.session.rank_group import (
     MEETING_TIME,
@@ -29,8 +30,8 @@ from switokd.session.rank_group import (
     Fate,
     RankEnd,
     Rendezvous,
+    device_of_rank,
     end_of,
-    end_where_unnoticed,
     follow,
 )
 from switokd.spec.trial import TrialSpec
@@ -43,19 +44,23 @@ COLLECTING_SECONDS = 5.0
 class RankActor:
     """The process of one rank."""
 
-    def address(self) -> str:
-        """Of the machine that it is on."""
-        return str(get_node_ip_address())
-
-    def follow(
-        self, trial: str, rank: int, meeting: Rendezvous, environment: dict[str, str]
-    ) -> RankEnd | None:
-        """Train a part of the trial, a TrialSpec in JSON; how it ended, where that was too soon."""
+    def begin(self, trial: str, rank: int, environment: dict[str, str]) -> str | RankEnd:
+        """Be ready for a trial, a TrialSpec in JSON: the address of the machine that this is on."""
         os.environ.update(environment)
+        self._rank = rank
         try:
-            follow(TrialSpec.model_validate_json(trial), rank, here(meeting))
+            self._trial = TrialSpec.model_validate_json(trial)
+            self._device = device_of_rank(self._trial)
         except Exception as error:
             return end_of(rank, error)
+        return str(get_node_ip_address())
+
+    def follow(self, meeting: Rendezvous) -> RankEnd | None:
+        """Train a part of the trial; how it ended, where that was too soon."""
+        try:
+            follow(self._trial, self._rank, here(meeting), self._device)
+        except Exception as error:
+            return end_of(self._rank, error)
         return None
 
 
@@ -69,16 +74,14 @@ class RankActors:
         self._server: dist.TCPStore | None = None
         self._folder: str | None = None
 
-    def start(self, trial: TrialSpec) -> Rendezvous:
-        addresses = self._addresses(trial.resources.ranks - 1)
+    def start(self, trial: TrialSpec, lost: Callable[[], None]) -> Rendezvous:
+        addresses = self._begin(trial)
         meeting = here(self._meeting(trial.resources.ranks, addresses))
-        text, environment = trial.model_dump_json(), for_workers()
-        self._ends, self._collected, self._stopped = [], threading.Event(), threading.Event()
-        self._calls = [
-            actor.follow.remote(text, rank, meeting, environment)
-            for rank, actor in enumerate(self._actors, start=1)
-        ]
-        self._watch = threading.Thread(target=self._watch_them, name="rank watch", daemon=True)
+        self._ends, self._collected = [], threading.Event()
+        self._calls = [actor.follow.remote(meeting) for actor in self._actors]
+        self._watch = threading.Thread(
+            target=self._watch_them, args=(lost,), name="rank watch", daemon=True
+        )
         self._watch.start()
         return meeting
 
@@ -89,7 +92,6 @@ class RankActors:
     def stop(self, *, orderly: bool) -> None:
         if not self._calls:
             return
-        self._stopped.set()
         if orderly:
             _, late = ray.wait(self._calls, num_returns=len(self._calls), timeout=NOTICING_SECONDS)
             orderly = not late
@@ -101,14 +103,13 @@ class RankActors:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
 
-    def _addresses(self, count: int) -> list[str]:
-        """Of the machines of so many actors, each of which answers."""
+    def _begin(self, trial: TrialSpec) -> list[str]:
+        """Have an actor ready for each other rank of the trial; the addresses of their machines."""
+        count = trial.resources.ranks - 1
         if len(self._actors) == count:
-            try:
-                return ray.get([actor.address.remote() for actor in self._actors])
-            except RayActorError:
-                # between two trials
-                pass
+            with contextlib.suppress(RayError):
+                # one may have died between two trials
+                return self._begun(trial)
         self._kill()
         group = get_current_placement_group()
         assert group is not None, "Tune places trials in placement groups"
@@ -118,9 +119,22 @@ class RankActors:
             actor = ray.remote(RankActor).options(scheduling_strategy=place, **options)
             self._actors.append(actor.remote())
         try:
-            return ray.get([actor.address.remote() for actor in self._actors])
-        except RayActorError as error:
+            return self._begun(trial)
+        except RayError as error:
             raise RankLostError(f"a rank died as it began: {error}") from None
+
+    def _begun(self, trial: TrialSpec) -> list[str]:
+        text, environment = trial.model_dump_json(), for_workers()
+        begun = ray.get(
+            [
+                actor.begin.remote(text, rank, environment)
+                for rank, actor in enumerate(self._actors, start=1)
+            ]
+        )
+        for end in begun:
+            if isinstance(end, RankEnd):
+                raise RankFailedError(f"rank {end.rank}: {end.said}")
+        return begun
 
     def _meeting(self, size: int, addresses: Sequence[str]) -> Rendezvous:
         own = str(get_node_ip_address())
@@ -132,7 +146,7 @@ class RankActors:
         )
         return Rendezvous(host=own, port=self._server.port)
 
-    def _watch_them(self) -> None:
+    def _watch_them(self, lost: Callable[[], None]) -> None:
         """Note who ends before the trial, and end the others: rank 0 is waiting for them."""
         (first, *_), _ = ray.wait(self._calls, num_returns=1)
         if _end_by(self._calls, first) is None:
@@ -141,7 +155,7 @@ class RankActors:
         self._ends = [end for call in done if (end := _end_by(self._calls, call)) is not None]
         self._collected.set()
         self._kill()
-        end_where_unnoticed(self._stopped)
+        lost()
 
     def _kill(self) -> None:
         actors, self._actors = self._actors, []
@@ -155,6 +169,9 @@ def _end_by(calls: Sequence[Any], call: Any) -> RankEnd | None:
         end: RankEnd | None = ray.get(call)
     except RayActorError:
         end = RankEnd(calls.index(call) + 1, Fate.DIED, "died: its process or its machine is gone")
+    except RayError as error:
+        # as where Ray ends what takes too much memory
+        end = RankEnd(calls.index(call) + 1, Fate.DIED, f"died: {error}")
     return end
 
 
