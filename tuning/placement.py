@@ -64,10 +64,11 @@ def allocate(resources: Resources, trials: int, nodes: Sequence[Node]) -> Placem
     places = sum(node.places(cpus, gpus) for node in nodes)
     if places < ranks:
         share = f"{cpus} CPU cores" + (f" and {gpus:g} GPUs" if gpus else "")
+        sought = f"{ranks} times {share}, each on one node" if ranks > 1 else f"{share} on one node"
         found = "; ".join(f"{node.cpus} and {node.gpus:g}" for node in dict.fromkeys(nodes))
         raise SpecError(
-            f"resources.cpus: a trial asks for {ranks} times {share}, each on one node, and "
-            f"{places} fit (the nodes have, in cores and GPUs: {found})"
+            f"resources.cpus: a trial asks for {sought}; {places} fit (the nodes have, in cores "
+            f"and GPUs: {found})"
         )
     slots = min(max(1, trials), places // ranks)
     if resources.max_concurrent is not None:

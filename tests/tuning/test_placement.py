@@ -92,13 +92,18 @@ def test_shares_of_several_nodes(
     assert allocate(Resources(**resources), trials, nodes) == expected
 
 
-def test_processes_that_no_node_can_hold_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("resources", "asked"),
+    [
+        ({"workers": 2, "cpus": 3}, "2 times 3 CPU cores, each on one node; 1 fit"),
+        ({"cpus": 5}, "5 CPU cores on one node; 0 fit"),
+    ],
+)
+def test_processes_that_no_node_can_hold_are_refused(resources: dict[str, Any], asked: str) -> None:
     with pytest.raises(SpecError) as raised:
-        allocate(Resources(workers=2, cpus=3), 1, [Node(2), Node(4), Node(2)])
-    assert str(raised.value) == (
-        "resources.cpus: a trial asks for 2 times 3 CPU cores, each on one node, and 1 fit "
-        "(the nodes have, in cores and GPUs: 2 and 0; 4 and 0)"
-    )
+        allocate(Resources(**resources), 1, [Node(2), Node(4), Node(2)])
+    nodes = "(the nodes have, in cores and GPUs: 2 and 0; 4 and 0)"
+    assert str(raised.value) == f"resources.cpus: a trial asks for {asked} {nodes}"
 
 
 @given(
