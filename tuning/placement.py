@@ -75,7 +75,7 @@ def allocate(resources: Resources, trials: int, nodes: Sequence[Node]) -> Placem
         slots = min(slots, resources.max_concurrent)
     if resources.cpus == "auto":
         most = min(total_cpus // (slots * ranks), max(node.cpus for node in nodes))
-        shares = range(most, 0, -1)
-        enough = (c for c in shares if sum(n.places(c, gpus) for n in nodes) >= slots * ranks)
-        cpus = next(enough)
+        while sum(node.places(most, gpus) for node in nodes) < slots * ranks:
+            most -= 1
+        cpus = most
     return Placement(cpus, gpus, slots, ranks)

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 
-from switokd.session.failures import RankFailedError, RankLostError
 from switokd.session.rank_group import (
     LOOK_SECONDS,
     Fate,
@@ -48,7 +47,6 @@ class LocalRanks:
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[str]] = []
         self._folder = ""
-        self._stopped = threading.Event()
 
     def start(self, trial: TrialSpec, lost: Callable[[], None]) -> Rendezvous:
         size, device = trial.resources.ranks, choose_device(trial.resources)
@@ -76,12 +74,8 @@ class LocalRanks:
             assert process.stdout is not None, "it is piped"
             # whoever ends before the others meet it would be waited for
             if (said := process.stdout.readline()) != READY:
-                end = _end(rank, process.wait(), said)
-                if end.fate == Fate.FAILED:
-                    raise RankFailedError(f"rank {rank}: {end.said}")
-                raise RankLostError(f"rank {rank} {end.said} as it began")
-        self._stopped = threading.Event()
-        watched = (list(self._processes), self._stopped, lost)
+                raise _end(rank, process.wait(), said, " as it began").error()
+        watched = (list(self._processes), lost)
         threading.Thread(target=_watch, args=watched, name="rank watch", daemon=True).start()
         return Rendezvous(path, interface=LOOPBACK)
 
@@ -94,15 +88,13 @@ class LocalRanks:
         for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, until - time.monotonic()))
-        ends = enumerate(self._processes, start=1)
         return [
             _end(rank, each.returncode, _last_words(each))
-            for rank, each in ends
+            for rank, each in enumerate(self._processes, start=1)
             if each.poll() is not None
         ]
 
     def stop(self, *, orderly: bool) -> None:
-        self._stopped.set()
         for process in self._processes:
             if orderly:
                 try:
@@ -112,12 +104,9 @@ class LocalRanks:
             else:
                 process.kill()
         for process in self._processes:
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                # a child of its own may hold the other end
-                with contextlib.suppress(BrokenPipeError):
-                    if pipe is not None:
-                        pipe.close()
+            # waits for it, and closes its pipes, which a child of its own may hold open
+            with contextlib.suppress(BrokenPipeError), process:
+                pass
         self._processes.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -126,12 +115,10 @@ def _any_ended(processes: Sequence[subprocess.Popen[str]]) -> bool:
     return any(process.poll() is not None for process in processes)
 
 
-def _watch(
-    processes: Sequence[subprocess.Popen[str]], stopped: threading.Event, lost: Callable[[], None]
-) -> None:
+def _watch(processes: Sequence[subprocess.Popen[str]], lost: Callable[[], None]) -> None:
+    """Say that one has ended, be it with the trial: who is told knows of that."""
     while not _any_ended(processes):
-        if stopped.wait(LOOK_SECONDS):
-            return
+        time.sleep(LOOK_SECONDS)
     lost()
 
 
@@ -141,12 +128,12 @@ def _last_words(process: subprocess.Popen[str]) -> str:
     return "" if process.returncode < 0 else process.stdout.readline()
 
 
-def _end(rank: int, code: int, said: str) -> RankEnd:
+def _end(rank: int, code: int, said: str, when: str = "") -> RankEnd:
     """How a process has ended that said something, or nothing."""
     if said:
         fate, text = json.loads(said)
         return RankEnd(rank, Fate(fate), text)
-    return RankEnd(rank, Fate.DIED, f"died ({_how(code)})")
+    return RankEnd(rank, Fate.DIED, f"died ({_how(code)}){when}")
 
 
 def _how(code: int) -> str:

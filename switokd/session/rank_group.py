@@ -122,6 +122,12 @@ class RankEnd:
     fate: Fate
     said: str
 
+    def error(self) -> RankFailedError | RankLostError:
+        """What the end of this rank means for the trial."""
+        if self.fate == Fate.FAILED:
+            return RankFailedError(f"rank {self.rank}: {self.said}")
+        return RankLostError(f"rank {self.rank} {self.said}")
+
 
 def end_of(rank: int, error: Exception) -> RankEnd:
     """The end of a rank whose `follow` has raised `error`."""
@@ -144,8 +150,9 @@ class Launcher(Protocol):
     def start(self, trial: TrialSpec, lost: Callable[[], None]) -> Rendezvous:
         """Have them follow rank 0 of this trial.
 
-        `lost` is called, in another thread, where one ends before the trial. Raises SpecError where
-        there is no room, RankFailedError and RankLostError where one does not begin.
+        `lost` is called, in another thread, where one ends before the trial, and may be where it
+        ends with it. Raises SpecError where there is no room, RankFailedError and RankLostError
+        where one does not begin.
         """
         ...
 
@@ -189,7 +196,7 @@ class RankGroup:
         while not self._noticed.wait(LOOK_SECONDS):
             since = self._joining_since or self.ranks.waiting_since
             if since is not None and time.monotonic() - max(since, found) > NOTICING_SECONDS:
-                reasons = [f"rank {end.rank}: {end.said}" for end in self._ends()]
+                reasons = [str(end.error()) for end in self._ends()]
                 log.error("this process waits in vain for others, and ends: %s", "; ".join(reasons))
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -202,12 +209,9 @@ class RankGroup:
             return error
         self._noticed.set()
         ends = {end.fate: end for end in self._ends()}
-        if Fate.FAILED in ends:
-            end = ends[Fate.FAILED]
-            return RankFailedError(f"rank {end.rank}: {end.said}")
-        if Fate.DIED in ends:
-            end = ends[Fate.DIED]
-            return RankLostError(f"rank {end.rank} {end.said}")
+        for fate in (Fate.FAILED, Fate.DIED):
+            if fate in ends:
+                return ends[fate].error()
         return RankLostError(f"the connection of ranks broke: {error}")
 
     def close(self, error: BaseException | None) -> None:

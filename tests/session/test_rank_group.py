@@ -219,7 +219,6 @@ def test_a_process_that_cannot_notice_a_lost_rank_ends(
     holder = tmp_path / "holder"
     name = user_module(DIES_SILENTLY.replace("HOLDER", str(holder)))
     spec = over(2, cohorts=[{"teachers": ["wrn_16_1"], "students": [f"{name}:network"]}])
-    # of a process that only waits
     sooner = "from switokd.session import rank_group\nrank_group.NOTICING_SECONDS = 0.5\n"
     said = tmp_path / "said"
     with said.open("w") as file:
@@ -234,7 +233,7 @@ def test_a_process_that_cannot_notice_a_lost_rank_ends(
         leader.kill()
         leader.wait()
         os.kill(int(holder.read_text()), signal.SIGKILL)
-    told = "this process waits in vain for others, and ends: rank 1: died (signal 9)"
+    told = "this process waits in vain for others, and ends: rank 1 died (signal 9)"
     assert told in said.read_text()
 
 

@@ -22,7 +22,7 @@ from ray.exceptions import RayActorError, RayError
 from ray.util import get_current_placement_group, get_node_ip_address
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from switokd.session.failures import RankFailedError, RankLostError
+from switokd.session.failures import RankLostError
 from switokd.session.local_ranks import LOOPBACK
 from switokd.session.rank_group import (
     MEETING_TIME,
@@ -133,7 +133,7 @@ class RankActors:
         )
         for end in begun:
             if isinstance(end, RankEnd):
-                raise RankFailedError(f"rank {end.rank}: {end.said}")
+                raise end.error()
         return begun
 
     def _meeting(self, size: int, addresses: Sequence[str]) -> Rendezvous:
