@@ -79,7 +79,7 @@ class LostRay:
 
     def _close(self) -> None:
         try:
-            close_abandoned(self._store, self._runs, self._experiment, {})
+            close_abandoned(self._store, self._runs, self._experiment, ())
             end_sweep(self._store, "KILLED")
         except TrackingError as error:
             self._say(f"{error}; runs left open are closed by the next call")

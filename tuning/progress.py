@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -61,6 +61,15 @@ class TrialProgress:
         """Of a trial that runs."""
         whole = self.whole_seconds if self.state == "running" else None
         return None if whole is None else whole * (1 - self.share_done)
+
+
+class Failure(NamedTuple):
+    """A trial that failed, with its point where it is a search's, be it before a worker had it."""
+
+    trial: TrialSpec
+    point: SearchPoint | None
+    reason: str
+    begun: bool
 
 
 class SweepProgress:
@@ -128,6 +137,15 @@ class SweepProgress:
         """Whether any trial, or any of those, has neither finished nor failed."""
         asked = self.trials if trial_ids is None else trial_ids
         return any(self.trials[key].state not in ENDED for key in asked)
+
+    @property
+    def failed(self) -> list[Failure]:
+        """In the order in which they failed."""
+        known = ((self.trials[key], reason) for key, reason in self.failures.items())
+        return [
+            Failure(each.trial, each.point or None, reason, begun=each.running_since > 0)
+            for each, reason in known
+        ]
 
     def requeue(self, trials: list[TrialSpec]) -> None:
         """Failed trials are to be run once more."""

@@ -32,7 +32,7 @@ from tuning.summary import print_best, print_plan
 from tuning.upkeep import FreshStart, close_abandoned, end_sweep, start_fresh
 
 if TYPE_CHECKING:
-    from tuning.progress import SweepProgress
+    from tuning.progress import Failure, SweepProgress
     from tuning.workers.cluster import ClusterResources
     from tuning.workers.scheduling import Job
 
@@ -90,7 +90,7 @@ def _train_tracked(
     holder: Holder,
 ) -> dict[str, str]:
     """Train what is missing within the sweep's run, which ends as its trials do."""
-    failures: dict[str, str] = {}
+    failures: list[Failure] = []
     status = "FAILED"
     try:
         if plan.to_train:
@@ -101,7 +101,7 @@ def _train_tracked(
                 now = make_plan(experiment, store) if plan.to_train else plan
                 print_best(experiment, now, console)
         status = "FAILED" if failures else "FINISHED"
-        return failures
+        return {failure.trial.trial_id: failure.reason for failure in failures}
     except KeyboardInterrupt:
         status = "KILLED"
         raise
@@ -127,7 +127,7 @@ def _train(
     console: Console,
     again: Sequence[str] | None,
     holder: Holder,
-) -> dict[str, str]:
+) -> list[Failure]:
     # Ray takes a second to import, which a sweep with nothing to do need not spend
     from tuning.going_on import LostRay
     from tuning.progress import SweepProgress
@@ -164,7 +164,7 @@ def _train(
                 estimate, progress.wall_seconds, progress.trial_seconds, placement
             )
             console.print(line, highlight=False, soft_wrap=True)
-        return progress.failures
+        return progress.failed
 
 
 def _placement(experiment: Experiment, plan: Plan, cluster: ClusterResources) -> Placement:

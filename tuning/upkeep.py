@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from switokd.files.lock import FileLock, HeldError
 from switokd.files.storage import write_durably
@@ -18,6 +18,9 @@ from switokd.tracking.retry import retry_until
 from switokd.tracking.store import TrackedExperiment
 from switokd.validation import SpecError
 from tuning.plan import Plan
+
+if TYPE_CHECKING:
+    from tuning.progress import Failure
 
 # how long the end of a sweep waits for a silent tracking store
 STORE_TIMEOUT_SECONDS = 60.0
@@ -107,21 +110,33 @@ def discard(trials: Sequence[TrialSpec], store: TrackedExperiment, runs: Path) -
 
 
 def close_abandoned(
-    store: TrackedExperiment, runs: Path, experiment: str, failures: Mapping[str, str] | None = None
+    store: TrackedExperiment,
+    runs: Path,
+    experiment: str,
+    failures: Sequence[Failure] | None = None,
 ) -> None:
-    """End the runs that are RUNNING though no process trains their trial.
+    """End the runs of trials that no process trains any more.
 
-    They become FAILED with the reason where `failures`, the outcome of a sweep that has just ended,
-    has one by trial id; else KILLED. Raises SilentStoreError where the store does not answer.
+    `failures`, of a sweep that has just ended, become FAILED with the reason where a worker had
+    begun, also those that never got as far as the store; what else is RUNNING becomes KILLED.
+    Raises SilentStoreError where the store does not answer.
     """
     timeout = 0.0 if failures is None else WORKER_EXIT_SECONDS
+    failed = {failure.trial.trial_id: failure for failure in failures or () if failure.begun}
+
+    def trained(trial_id: str) -> bool:
+        return in_training(trial_folder(runs, experiment, trial_id), timeout)
 
     def close() -> None:
         for trial_id, run in store.running().items():
-            if not in_training(trial_folder(runs, experiment, trial_id), timeout):
-                reason = (failures or {}).get(trial_id)
-                status = "FAILED" if reason else "KILLED"
-                tracking.end_run(store, run.info.run_id, status, reason)
+            if trial_id not in failed and not trained(trial_id):
+                tracking.end_run(store, run.info.run_id, "KILLED")
+        known = store.trial_runs() if failed else {}
+        for trial_id, failure in failed.items():
+            # a worker that lives says itself why its trial failed
+            told = trial_id in known and known[trial_id].info.status == "FAILED"
+            if not told and not trained(trial_id):
+                tracking.record_failure(store, failure.trial, failure.point, failure.reason)
 
     retry_until(time.monotonic() + STORE_TIMEOUT_SECONDS, close, store.uri)
 

@@ -115,6 +115,13 @@ def end_run(
     client.set_terminated(run_id, status)
 
 
+def record_failure(
+    tracked: TrackedExperiment, trial: TrialSpec, point: Mapping[str, Any] | None, reason: str
+) -> None:
+    """Make a trial's run FAILED where its worker could not, a new one where it has none."""
+    end_run(tracked, TrialTracker(tracked, trial, point).ensure_run(), "FAILED", reason)
+
+
 def delete_runs(tracked: TrackedExperiment, run_ids: Iterable[str]) -> None:
     """Delete runs in MLflow's restorable way."""
     with tracking_errors(tracked.uri):
@@ -249,7 +256,7 @@ class TrialTracker:
             raise unusable(self._tracked.uri, error, SilentStoreError) from None
 
         def upload() -> str:
-            client, run_id = open_client(self._tracked.uri), self._ensure_run()
+            client, run_id = open_client(self._tracked.uri), self.ensure_run()
             for path, folder in files:
                 client.log_artifact(run_id, str(path), folder)
             for name, value in (tags or {}).items():
@@ -280,7 +287,7 @@ class TrialTracker:
         self.outbox.close()
 
         def upload() -> None:
-            client, run_id = open_client(self._tracked.uri), self._ensure_run()
+            client, run_id = open_client(self._tracked.uri), self.ensure_run()
             for path, folder in files:
                 client.log_artifact(run_id, str(path), folder)
             end_run(self._tracked, run_id, status, failure)
@@ -290,22 +297,7 @@ class TrialTracker:
         except TrackingError as error:
             log.warning("%s", error)
 
-    def _send(self, batch: list[Point]) -> None:
-        from mlflow.entities import Metric
-
-        try:
-            run_id = self._ensure_run()
-            # who goes on from a checkpoint before the newest makes points again that were sent
-            new = [p for p in batch if p.step > self._stored.get(p.name, -1)]
-            if new:
-                metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in new]
-                open_client(self._tracked.uri).log_batch(run_id, metrics=metrics)
-        except Exception as error:
-            # the outbox names the store itself
-            kind = RefusedError if is_final(error) else ConnectionError
-            raise kind(in_one_line(error)) from None
-
-    def _ensure_run(self) -> str:
+    def ensure_run(self) -> str:
         """The trial's run, found by its id or created; RUNNING from now on."""
         if self._run_id is not None:
             return self._run_id
@@ -345,6 +337,21 @@ class TrialTracker:
         )
         self._run_id = str(run_id)
         return self._run_id
+
+    def _send(self, batch: list[Point]) -> None:
+        from mlflow.entities import Metric
+
+        try:
+            run_id = self.ensure_run()
+            # who goes on from a checkpoint before the newest makes points again that were sent
+            new = [p for p in batch if p.step > self._stored.get(p.name, -1)]
+            if new:
+                metrics = [Metric(p.name, p.value, p.time_ms, p.step) for p in new]
+                open_client(self._tracked.uri).log_batch(run_id, metrics=metrics)
+        except Exception as error:
+            # the outbox names the store itself
+            kind = RefusedError if is_final(error) else ConnectionError
+            raise kind(in_one_line(error)) from None
 
 
 def trial_tags(trial: TrialSpec) -> dict[str, str]:

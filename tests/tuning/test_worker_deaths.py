@@ -1,4 +1,4 @@
-"""A trial that kills its worker each time: it ends as failed and says so, and the others go on."""
+"""Trials that kill their worker each time: they end as failed and say so, and the others go on."""
 
 from __future__ import annotations
 
@@ -10,23 +10,33 @@ from tests.tuning.workplace import Workplace, small_experiment
 
 pytestmark = pytest.mark.slow
 
-# Python reads this file at each start; a trial of two networks dies as by the kernel's hand, and
-# the driver counts fewer deaths, each of which costs a worker's start
+# Python reads this file at each start. As by the kernel's hand kd dies before the store has heard
+# of it, dml in its first step; and the driver counts fewer deaths, each of which costs a start.
 DEADLY = """
 import sys
 
 if any("default_worker" in argument for argument in sys.orig_argv):
-    import os, signal
+    import os, signal, time
+    from switokd.tracking.outbox import Outbox
+    from switokd.tracking.tracker import TrialTracker
     from switokd.training.trainer import Trainer
 
-    train_step = Trainer.train_step
+    begin, train_step, outboxes = TrialTracker.begin, Trainer.train_step, []
+
+    def beginning(self, *about):
+        if self._trial.method.name == "kd":
+            os.kill(os.getpid(), signal.SIGKILL)
+        outboxes[:] = [self.outbox]
+        return begin(self, *about)
 
     def step(self, *batch):
         if len(self.networks) > 1:
+            # once its run is in the store
+            outboxes[-1].drain(time.monotonic() + 60)
             os.kill(os.getpid(), signal.SIGKILL)
         return train_step(self, *batch)
 
-    Trainer.train_step = step
+    TrialTracker.begin, Trainer.train_step = beginning, step
 elif "sweep" in sys.orig_argv:
     from tuning.workers import scheduling
 
@@ -40,7 +50,7 @@ def test_it_fails_with_the_reason_and_the_others_go_on(tmp_path: Path) -> None:
     path.mkdir()
     (path / "sitecustomize.py").write_text(DEADLY, encoding="utf-8")
     workplace = Workplace(tmp_path, PYTHONPATH=f"{path}:{Path(__file__).parents[2]}")
-    trials = workplace.write(small_experiment(methods=["vanilla", "dml"])).trials
+    trials = workplace.write(small_experiment(methods=["vanilla", "dml", "kd"])).trials
     status, output = workplace.sweep()
     assert status == 1, output
     assert "Traceback" not in output
@@ -48,9 +58,9 @@ def test_it_fails_with_the_reason_and_the_others_go_on(tmp_path: Path) -> None:
     assert set(runs) == {trial.trial_id for trial in trials}
     for trial in trials:
         run = runs[trial.trial_id]
-        deadly = trial.method.name == "dml"
+        deadly = trial.method.name in ("dml", "kd")
         assert run.info.status == ("FAILED" if deadly else "FINISHED"), trial.label
         reason = run.data.tags.get("switokd.failure", "")
         assert ("its worker died again and again" in reason) == deadly
         assert (f"--trial {trial.trial_id}" in output) == deadly
-    assert output.count("its worker ended: it goes on from its checkpoint") == 1
+    assert output.count("its worker ended: it goes on from its checkpoint") == 2
