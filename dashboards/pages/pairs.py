@@ -22,7 +22,8 @@ HELP = {
     "updates saved": "Share of the teachers' updates that the switch skipped.",
     "multiply-adds saved": "Share of the whole training's arithmetic that these updates are; a "
     "backward pass counts twice a forward pass.",
-    "expert steps": "Share of steps in which the gap is above the threshold.",
+    "expert steps": "Share of steps in expert mode: the gap above the threshold, and the teacher "
+    "nearer to the labels.",
     "gap": "Between the predictions of teacher and student (L1, 0 to 2), at the end.",
     "seconds": "Training alone, with that of a teacher that was trained before; follows the "
     "machine's load.",
