@@ -59,7 +59,6 @@ def experiment(size: int) -> dict[str, Any]:
         name="scale",
         methods=[{"switokd": {"threshold": thresholds}}],
         seeds=list(range(size // THRESHOLDS)),
-        recipe={"train_images": 200},
     )
 
 

@@ -37,7 +37,7 @@ def experiment(seeds: int) -> dict[str, Any]:
         name="chaos",
         methods=["dml", "switokd", "kd"],
         seeds=list(range(seeds)),
-        recipe={"epochs": 12},
+        recipe={"epochs": 12, "train_images": None},
         resources={"checkpoint_seconds": 0.5},
     )
 

@@ -22,8 +22,8 @@ FLAGS = [
     # else it tries to reach its maker's hosts at every start
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-# generous: the two cores are shared with the server, and the first page imports everything
-PATIENCE_MS = 60_000
+# as for any process that is awaited: the two cores are shared with the server and with other tests
+PATIENCE_MS = 180_000
 
 # the pages, and what is drawn on each once it has settled
 DRAWN = {

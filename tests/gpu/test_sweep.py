@@ -54,7 +54,13 @@ def _sweep(workplace: Workplace, share: dict[str, Any]) -> tuple[float, Weights]
         name="shared",
         methods=["switokd"],
         seeds=list(range(TRIALS)),
-        recipe={"epochs": EPOCHS, "image_size": 16, "deterministic": True, "engine": "graphed"},
+        recipe={
+            "epochs": EPOCHS,
+            "train_images": None,
+            "image_size": 16,
+            "deterministic": True,
+            "engine": "graphed",
+        },
         resources=share,
     )
     trials = workplace.write(content).trials

@@ -17,7 +17,7 @@ class Loses(nn.Sequential):
 
     def forward(self, images):
         self.steps += self.training
-        if self.steps > 20:
+        if self.steps > 4:
             raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
         return super().forward(images)
 

@@ -61,7 +61,7 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
         name="lost",
         methods=["switokd"],
         # longer than it takes to see that Ray has died
-        recipe={"epochs": 32},
+        recipe={"epochs": 32, "train_images": None},
         resources={"checkpoint_seconds": 0.2},
     )
     place.write(content)

@@ -23,7 +23,7 @@ def searching(name: str, search: dict[str, Any], **recipe: Any) -> dict[str, Any
         name=name,
         cohorts=[{"teachers": ["wrn_16_1"], "students": ["wrn_16_1"]}],
         methods=["dml"],
-        recipe={"batch_size": 256, "holdout": 0.2, "image_size": 4, **recipe},
+        recipe={"batch_size": 256, "holdout": 0.2, "image_size": 4, "train_images": None, **recipe},
         search=search,
     )
     # the space sets it

@@ -138,7 +138,7 @@ def test_a_search_trains_teachers_first_and_counts_them_not(
     workplace = Workplace(tmp_path, **shared_ray)
     search = {"algorithm": "tpe", "trials": 3, "metric": "val_top1/S1"}
     search["space"] = {"method.alpha": {"low": 0.1, "high": 1.0}}
-    recipe = {"epochs": 1, "holdout": 0.2, "train_images": 200}
+    recipe = {"epochs": 1, "holdout": 0.2}
     workplace.write(staged("kd", recipe=recipe, search=search))
     status, output = workplace.sweep()
     assert status == 0, output

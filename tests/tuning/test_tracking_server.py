@@ -129,7 +129,7 @@ def test_a_trial_begins_while_nobody_answers(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "LONGEST_PAUSE_SECONDS", 0.5)
-    content = small_experiment(name="away", methods=["switokd"], recipe={"train_images": 200})
+    content = small_experiment(name="away", methods=["switokd"])
     (trial,) = Experiment.model_validate(content).trials
     tracked = open_experiment("away", server.uri, tmp_path)
     server.stop()
