@@ -34,6 +34,7 @@ class Plan:
     search adds to the known ones. `continues`: for a missing trial, by id, finished ones that are
     it with fewer epochs. `changed`: for a missing trial a finished one that the file had before,
     and the params in which they differ. `again`: why a finished trial is trained once more.
+    `guided`: what a scheduler did to a finished trial.
     """
 
     trials: tuple[TrialSpec, ...]
@@ -45,6 +46,7 @@ class Plan:
     continues: dict[str, list[str]] = field(default_factory=dict)
     changed: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     again: dict[str, str] = field(default_factory=dict)
+    guided: dict[str, str] = field(default_factory=dict)
 
     @property
     def missing(self) -> list[TrialSpec]:
@@ -124,7 +126,18 @@ def make_plan(experiment: Experiment, store: TrackedExperiment | None) -> Plan:
         continues,
         changed,
         again,
+        {
+            key: told
+            for key, run in finished.items()
+            if (told := what_a_scheduler_did(run.data.tags))
+        },
     )
+
+
+def what_a_scheduler_did(tags: Mapping[str, str]) -> str | None:
+    """In words, where one ended a run's training early or changed its settings."""
+    changed = "its settings changed on the way" if names.CHANGES in tags else None
+    return tags.get(names.STOPPED, changed)
 
 
 def as_begun(trials: Sequence[TrialSpec], runs: Mapping[str, Any]) -> Iterator[TrialSpec]:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from switokd.spec.space import SearchPoint
 from switokd.spec.trial import TrialSpec
+from tuning.told_apart import told_apart
 
 LINES_EVERY_SECONDS = 15.0
 # of a log file: who runs more trials at once reads how many
@@ -29,16 +30,28 @@ STATES = (*ENDED, "running", "waiting")
 
 @dataclass
 class TrialProgress:
-    """What is known of one trial so far."""
+    """What is known of one trial so far.
+
+    `told`: what tells it from other trials of its name, where its point does not.
+    """
 
     trial: TrialSpec
     point: SearchPoint = field(default_factory=dict)
+    told: Mapping[str, str] = field(default_factory=dict)
     state: str = "waiting"
     last: dict[str, Any] = field(default_factory=dict)
     started_at: float = 0.0
     started_progress: float | None = None
     running_since: float = 0.0
     stopped_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The trial's label, and what else it is known by."""
+        # the label has the temperature
+        further = {key: value for key, value in self.point.items() if key != "temperature"}
+        values = (f"{key}={value}" for key, value in (further | dict(self.told)).items())
+        return " ".join([self.trial.label, *values])
 
     @property
     def share_done(self) -> float:
@@ -85,8 +98,9 @@ class SweepProgress:
         self.trials: dict[str, TrialProgress] = {}
         # by state, so that no report asks every trial
         self._ids: dict[str, dict[str, None]] = {state: {} for state in STATES}
+        told = {} if points else told_apart(trials)
         for trial in trials:
-            self.add(trial, (points or {}).get(trial.trial_id))
+            self.add(trial, (points or {}).get(trial.trial_id), told.get(trial.trial_id))
         self._total = total or len(trials)
         self.failures: dict[str, str] = {}
         self.out_of_memory: set[str] = set()
@@ -122,9 +136,14 @@ class SweepProgress:
         # Tune saves its callback, scheduler and searcher; what they tell belongs to this terminal
         return {}
 
-    def add(self, trial: TrialSpec, point: SearchPoint | None = None) -> None:
+    def add(
+        self,
+        trial: TrialSpec,
+        point: SearchPoint | None = None,
+        told: Mapping[str, str] | None = None,
+    ) -> None:
         """Follow a trial, with its point where it is a search's."""
-        self.trials[trial.trial_id] = TrialProgress(trial, point or {})
+        self.trials[trial.trial_id] = TrialProgress(trial, point or {}, told or {})
         self._ids["waiting"][trial.trial_id] = None
 
     def _move(self, progress: TrialProgress, state: str) -> None:
@@ -224,11 +243,8 @@ class SweepProgress:
         """One line that stays; its columns are aligned where labels are of ordinary length."""
         done = sum(len(self._ids[state]) for state in ENDED)
         total = str(self._total)
-        trial = progress.trial
-        begin = f"{what:8} {done:{len(total)}}/{total}  {trial.trial_id}"
-        # the label has the temperature
-        sampled = (f"{k}={v}" for k, v in progress.point.items() if k != "temperature")
-        line = f"{' '.join([trial.label, *sampled]):36}  {words}".rstrip()
+        begin = f"{what:8} {done:{len(total)}}/{total}  {progress.trial.trial_id}"
+        line = f"{progress.name:36}  {words}".rstrip()
         if self._console.is_terminal:
             # what does not fit goes on below itself
             grid = Table.grid("", "", padding=(0, 2, 0, 0))
@@ -261,7 +277,7 @@ class SweepProgress:
         for progress in shown:
             values = _values(progress)
             table.add_row(
-                progress.trial.label,
+                progress.name,
                 *(values.get(key, "-") for key in ("epoch", "top-1", "gap", "expert", "left")),
             )
         lines = [f"and {len(running) - len(shown)} more"] if len(shown) < len(running) else []

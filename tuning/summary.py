@@ -12,18 +12,23 @@ from tuning.plan import Plan
 def print_plan(experiment: Experiment, plan: Plan, console: Console) -> None:
     """How many trials there are, and a warning where the search is tuned on the test set."""
     longer = len(plan.continues)
+    trials = "1 trial" if plan.total == 1 else f"{plan.total} trials"
     go_on = f", {longer} of them from where a shorter run ended" if longer else ""
     console.print(
-        f"{experiment.name}: {plan.total} trials, {len(plan.values)} finished before, "
-        f"{plan.to_train} to train{go_on}",
+        f"{experiment.name}: {trials}, {len(plan.values)} finished before, {plan.to_train} to "
+        f"train{go_on}",
         highlight=False,
     )
     waiting = sum(not plan.values.keys() >= set(t.trained_by.values()) for t in plan.missing)
     if waiting:
         teachers = sum(trial.trial_id in plan.teaching for trial in plan.missing)
         console.print(
-            f"  {teachers} of them train teachers; {waiting} students begin each when its own "
-            "teacher is done",
+            f"  {teachers} of them {'trains a teacher' if teachers == 1 else 'train teachers'}; "
+            + (
+                "a student begins when its teacher is done"
+                if waiting == 1
+                else f"{waiting} students begin each when its own teacher is done"
+            ),
             highlight=False,
             soft_wrap=True,
         )
@@ -31,6 +36,11 @@ def print_plan(experiment: Experiment, plan: Plan, console: Console) -> None:
     again = [f"{key} {labels[key]} again: {reason}" for key, reason in plan.again.items()]
     for line in [*again, *why_trained(plan.changed)]:
         console.print(f"  {line}", highlight=False, soft_wrap=True)
+    print_what_tunes_it(experiment, console)
+
+
+def print_what_tunes_it(experiment: Experiment, console: Console) -> None:
+    """A warning where the search is tuned on what is also reported."""
     if tuned_on_the_test_set(experiment):
         console.print(
             f"recipe.holdout is 0: {experiment.search.metric} is measured on the test set, on "

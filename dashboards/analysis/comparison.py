@@ -38,7 +38,7 @@ MEANS = (
     *COST_OF_AN_IMAGE,
 )
 BASELINE = "vanilla"
-# both networks train at every step of it: what the switch saves is measured against this
+# no teacher waits in it: what the switch saves is measured against this
 ALWAYS_TRAINING = "dml"
 
 Row = tuple[int, str]
@@ -47,6 +47,11 @@ STATUS_NOTES = {
     "SCHEDULED": "not started",
     "FAILED": "failed",
     "KILLED": "stopped",
+}
+SCHEDULER_NOTES = {
+    names.STOPPED: "ended early by a scheduler, and compared by its last epoch",
+    names.CHANGES: "changed their settings on the way (population-based training): called by those "
+    "that they began with",
 }
 VERSIONS = TAGS + names.VERSION_PREFIX
 
@@ -208,6 +213,10 @@ def comparison_notes(trials: pd.DataFrame) -> list[str]:
         if count:
             notes.append(f"{count} {'trial' if count == 1 else 'trials'} {what}: left out")
     compared = finished(trials)
+    for tag, what in SCHEDULER_NOTES.items():
+        count = int(compared[TAGS + tag].notna().sum()) if TAGS + tag in compared else 0
+        if count:
+            notes.append(f"{count} {'trial' if count == 1 else 'trials'} {what}")
     untimed = int(networks(compared)["teacher_missing"].sum())
     if untimed:
         notes.append(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from dashboards.analysis.labels import uses_temperature
+from dashboards.analysis.labels import tells_temperature
 
 # what counts as sure: the p-value after Holm's correction over the whole table
 SIGNIFICANCE = 0.05
@@ -83,7 +83,7 @@ def _sentence(row: Any, epoch: str, baseline: str) -> str:
 
 
 def _method(row: Any) -> str:
-    if not uses_temperature(row["method"]):
+    if not tells_temperature(row):
         return str(row["variant"])
     return f"{row['variant']} tau={row['temperature']:g}"
 

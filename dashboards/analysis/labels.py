@@ -7,20 +7,24 @@ from typing import Any
 
 import pandas as pd
 
-from switokd.methods.settings import SETTINGS, MethodSettings
+from switokd.methods.settings import SETTINGS
 
 
 def trial_name(row: pd.Series | Mapping[str, Any], tau: str = "τ") -> str:
     """Variant, temperature (as `tau`) where the method has one, and further axes."""
     parts = [row["variant"]]
-    if row["topology"] != "single" and uses_temperature(row["method"]):
+    if row["topology"] != "single" and tells_temperature(row):
         parts.append(f"{tau}={row['temperature']:g}")
     return " ".join([*parts, row.get("axes", "")]).strip()
 
 
-def uses_temperature(method: str) -> bool:
-    """Whether a method's trials differ by the cohort's temperature."""
-    return SETTINGS.get(method, MethodSettings).uses_temperature
+def tells_temperature(row: pd.Series | Mapping[str, Any]) -> bool:
+    """Whether a trial is called by its temperature too.
+
+    Of a user's method nothing here says whether it has one; without one it is 1.
+    """
+    settings = SETTINGS.get(row["method"])
+    return settings.uses_temperature if settings else row["temperature"] != 1
 
 
 def called_in(pair: str) -> dict[str, str]:

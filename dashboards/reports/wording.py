@@ -104,7 +104,7 @@ def legend(frame: pd.DataFrame, baseline: str) -> str:
     if frame["time_saved"].notna().any():
         lines.append(
             f"Times follow the machine's load; relative ones are against {ALWAYS_TRAINING} of the "
-            "same cohort, in which both train at every step."
+            "same cohort, in which no teacher waits."
         )
     if frame["teacher_seconds"].notna().any():
         lines.append(

@@ -57,4 +57,5 @@ def with_news(kept: pd.DataFrame, unfinished: pd.DataFrame) -> pd.DataFrame:
     """
     others = kept[~kept["run_id"].isin(unfinished["run_id"])]
     others = others.assign(status=others["status"].replace("RUNNING", "FINISHED"))
-    return pd.concat([part for part in (others, unfinished) if len(part)] or [kept])
+    parts = [part for part in (others, unfinished) if len(part)] or [kept]
+    return pd.concat(parts, ignore_index=True)

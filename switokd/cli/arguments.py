@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from switokd.validation import DataError
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 RUNS = Path("runs")
@@ -35,6 +39,15 @@ Network = Annotated[
     str | None, typer.Option(metavar="NAME", help="of a run: T1, S1, ...; default all")
 ]
 Weights = Annotated[WhichWeights, typer.Option(help="of a run: of its best or its last epoch")]
+
+
+@contextmanager
+def data_of(experiment: Path) -> Iterator[None]:
+    """What is wrong with the data in the block is wrong with what this file names."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{experiment}: dataset: {error}") from None
 
 
 def complain(line: str) -> None:

@@ -74,6 +74,7 @@ def export(
     from switokd.files.lock import writable
     from switokd.inspection.export import save_model
     from switokd.inspection.weights import read_weights
+    from switokd.tracking.address import default_uri
     from switokd.tracking.artifacts import log_model
     from switokd.tracking.run_names import find_run
 
@@ -87,8 +88,9 @@ def export(
         )
         console.print(f"{name}  {address}", highlight=False, soft_wrap=True)
     console.print(
-        "read one: mlflow.pyfunc.load_model(ADDRESS).predict(IMAGES), with images as uint8 or as "
-        "floats from 0 to 1",
+        f"read one in Python: mlflow.set_tracking_uri({default_uri()!r}), then "
+        "mlflow.pyfunc.load_model(ADDRESS).predict(IMAGES), with images as uint8 or as floats from "
+        "0 to 1",
         highlight=False,
         soft_wrap=True,
     )
@@ -153,7 +155,8 @@ def models(
     from switokd.inspection.zoo_cost import zoo_cost
 
     columns = ("name", "classes", "parameters", "multiply-adds", "ms an image", "reference")
-    table = Table(*columns, box=None, header_style="bold")
+    size = f"multiply-adds and time of an image of {image_size} x {image_size} pixels"
+    table = Table(*columns, box=None, header_style="bold", caption=size, caption_justify="left")
     for name in names or MODELS:
         card, cost = zoo_cost(checked_model(name), image_size)
         table.add_row(

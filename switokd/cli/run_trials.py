@@ -20,6 +20,7 @@ from switokd.cli.arguments import (
     ExperimentFile,
     Overrides,
     complain,
+    data_of,
 )
 from switokd.cli.compare import print_comparison
 from switokd.cli.terminal import console
@@ -50,14 +51,16 @@ def sweep(
     if dry_run:
         from tuning.cost.estimate import dry_run as print_plan
 
-        print_plan(spec, console)
+        with data_of(experiment):
+            print_plan(spec, console)
         return
     from tuning.sweep import sweep as run_sweep
 
     own_process = sys.argv[1:2] == ["sweep"]
     going_on = [a for a in sys.argv[1:] if a != "--fresh"] if own_process else None
     try:
-        failures = run_sweep(spec, runs=RUNS, console=console, fresh=fresh, again=going_on)
+        with data_of(experiment):
+            failures = run_sweep(spec, runs=RUNS, console=console, fresh=fresh, again=going_on)
     except KeyboardInterrupt:
         again = shlex.join(["switokd", *going_on]) if going_on else "the same call"
         complain("finished trials are tracked, the others keep their checkpoints")
@@ -137,7 +140,7 @@ def train(
         _print_summary(TrackingStore(tracked.uri).run(run_id).data.metrics)
         console.print(f"run {run_id}", highlight=False)
         return
-    _check_taught(chosen, plan, experiment)
+    _check_taught(chosen, plan, " ".join([str(experiment), *(overrides or [])]))
     check_outside([chosen])
     result = None
     # a trial is the child of its experiment's sweep, whoever trains it
@@ -148,6 +151,7 @@ def train(
     try:
         with (
             _held(holder, tracked),
+            data_of(experiment),
             open_session(chosen, runs=RUNS, tracker=tracker, continues=continues) as session,
         ):
             # to open it has taken its time: who claimed at the same moment is seen by now
@@ -185,14 +189,17 @@ def _held(holder: Holder, tracked: TrackedExperiment) -> Iterator[None]:
         yield
 
 
-def _check_taught(trial: TrialSpec, plan: Plan, file: Path) -> None:
-    """Raise SpecError where a teacher of the trial has not been trained."""
+def _check_taught(trial: TrialSpec, plan: Plan, asked: str) -> None:
+    """Raise SpecError where a teacher of the trial has not been trained.
+
+    `asked`: the experiment's file as the command has it, and what it changes in it.
+    """
     for name, teacher in trial.trained_by.items():
         if teacher not in plan.values:
             raise SpecError(
                 f"{trial.trial_id} {trial.label}: its teacher {name} "
                 f"({trial.networks[name].label}) has not been trained yet; this does it:\n"
-                f"  switokd train {file} --trial {teacher}"
+                f"  switokd train {asked} --trial {teacher}"
             )
 
 

@@ -61,7 +61,9 @@ class MethodSpec(Frozen):
     def variant(self) -> str:
         """The method with the settings that differ from its defaults: `switokd(threshold=0.6)`."""
         settings = [f"{key}={value}" for key, value in self.settings.non_default.items()]
-        settings += [f"{key}={PurePath(value).name}" for key, value in self.taught_by.items()]
+        for key, value in self.taught_by.items():
+            # a run's id says which, a file's folder is a matter of the machine
+            settings.append(f"{key}={value if value.startswith('run:') else PurePath(value).name}")
         return f"{self.name}({', '.join(settings)})" if settings else self.name
 
 

@@ -104,7 +104,7 @@ class Outbox:
             self._thread.join()
 
     def _send_forever(self) -> None:
-        pause = 0.0
+        pause, told = 0.0, False
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, timeout=pause)
@@ -123,13 +123,15 @@ class Outbox:
                 if isinstance(error, RefusedError):
                     log.warning("%s refuses the trial's points: %s", self._store, error)
                     return
-                if not pause:
+                # one call that fails may be one that another process was in the way of
+                if pause and not told:
+                    told = True
                     log.warning("%s does not answer; points wait", self._store)
                 pause = min(2 * pause or FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
                 continue
-            if pause:
+            if told:
                 log.warning("%s answers again", self._store)
-            pause = 0.0
+            pause, told = 0.0, False
             with self._changed:
                 del self._points[: len(batch)]
                 self._released -= len(batch)

@@ -34,7 +34,7 @@ def main() -> NoReturn:
     if is_server(uri):
         print(f"the store is a server: its UI is at {ui_address(uri)}/#/experiments?{VIEW}")
         sys.exit()
-    port = free_port()
+    port = free_port(FIRST_PORT)
     noted = _port_file(uri)
     if noted is not None:
         noted.write_text(str(port), encoding="utf-8")
@@ -44,13 +44,13 @@ def main() -> NoReturn:
     os.execv(sys.executable, [sys.executable, *command])
 
 
-def free_port() -> int:
-    """The first port from 5000 on that nobody listens on."""
-    for port in range(FIRST_PORT, FIRST_PORT + PORTS):
+def free_port(first: int) -> int:
+    """The first port of this machine from `first` on that nobody listens on."""
+    for port in range(first, first + PORTS):
         with socket.socket() as probe:
             if probe.connect_ex((HOST, port)) != 0:
                 return port
-    sys.exit(f"switokd: no free port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1}")
+    sys.exit(f"switokd: no free port from {first} to {first + PORTS - 1}")
 
 
 def _port_file(uri: str) -> Path | None:

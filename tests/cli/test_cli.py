@@ -143,7 +143,7 @@ def test_export_logs_models_that_read_back(owner: User) -> None:
 def test_a_dry_run_knows_what_has_finished(owner: User) -> None:
     assert owner.types("sweep", "tiny.yaml", "--dry-run") == 0
     assert "finished" in owner.output
-    assert "0 of 1 trials to train" in owner.output
+    assert "0 of 1 trial to train" in owner.output
     told = owner.is_told("sweep", "tiny.yaml", "--dry-run", "resources.cpus=9999")
     assert told.startswith("resources.cpus: a trial asks for 9999; this machine has ")
 
@@ -224,7 +224,9 @@ def test_runs_that_cannot_be_written(user: User, monkeypatch: pytest.MonkeyPatch
 
 def test_data_that_is_not_there(user: User) -> None:
     told = user.is_told("sweep", "tiny.yaml", "--dry-run", "dataset=cifar10")
-    assert told.startswith(f"{user.folder}/data/cifar-10-batches-py is not there")
+    assert told.startswith(
+        f"tiny.yaml: dataset: {user.folder}/data/cifar-10-batches-py is not there"
+    )
 
 
 @pytest.mark.parametrize(

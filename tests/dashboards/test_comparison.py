@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from dashboards.analysis.comparison import COLUMNS, comparison_frame, comparison_notes
+from dashboards.analysis.labels import trial_name
 
 Record = dict[str, Any]
 MakeRecord = Callable[..., Record]
@@ -147,6 +148,30 @@ def test_failed_and_running_trials_do_not_count(record: MakeRecord, frame_of: Fr
         "1 trial still running: left out",
         "2 trials failed: left out",
     ]
+
+
+def test_what_a_scheduler_did_to_trials_is_said(record: MakeRecord, frame_of: FrameOf) -> None:
+    scores = {"T1": (1.0, 1.0), "S1": (1.0, 1.0)}
+    tags: list[dict[str, str]] = [
+        {"tags.switokd.stopped": "epoch 1: stopped by asha"},
+        {"tags.switokd.pbt": "[]"},
+        {"tags.switokd.pbt": "[]"},
+        {},
+    ]
+    rows = [record(scores=scores, seed=seed, **own) for seed, own in enumerate(tags)]
+    assert comparison_notes(frame_of(rows)) == [
+        "1 trial ended early by a scheduler, and compared by its last epoch",
+        "2 trials changed their settings on the way (population-based training): called by those "
+        "that they began with",
+    ]
+
+
+def test_a_users_method_is_called_by_a_temperature_that_it_may_have() -> None:
+    row = {"variant": "mine:Own", "method": "mine:Own", "topology": "1T1S", "temperature": 1.0}
+    assert trial_name(row) == "mine:Own"
+    assert trial_name(row | {"temperature": 4.0}) == "mine:Own τ=4"
+    ours = {"variant": "dml", "method": "dml"}
+    assert trial_name(row | ours) == "dml τ=1"
 
 
 def test_a_trial_tracked_in_two_experiments_counts_once(

@@ -105,5 +105,6 @@ def test_news_replace_what_was_kept(
         2: "RUNNING",
         3: "FAILED",
     }
+    assert now.index.is_unique, "what is drawn from it is found by its row"
     kept = frame_of([done])
     assert len(with_news(kept, kept.head(0))) == 1

@@ -109,6 +109,8 @@ def test_a_teacher_may_be_a_file(weights: Path, tmp_path: Path) -> None:
     assert student.trained_by == {}
     assert student.networks["T1"].weights == str(weights)
     assert student.method.variant == "kd(teacher=teacher.pt)"
+    by_run = student.method.model_copy(update={"teacher": "run:1fc46084/S1/best"})
+    assert by_run.variant == "kd(teacher=run:1fc46084/S1/best)"
     # its content counts, its place does not
     moved = tmp_path / "moved.pt"
     moved.write_bytes(b"weights")

@@ -288,6 +288,19 @@ def test_points_wait_for_a_silent_store_and_arrive_in_order(
     assert caplog.text.count("answers again") == 1
 
 
+@pytest.mark.usefixtures("_impatient")
+def test_one_call_that_fails_is_no_silence(caplog: pytest.LogCaptureFixture) -> None:
+    store = FlakyStore(lambda call: ConnectionError("locked") if call in (2, 4) else None)
+    outbox = Outbox(store.send, 10, "the store")
+    outbox.add(numbered(25))
+    outbox.release()
+    outbox.start()
+    outbox.drain(time.monotonic() + 30)
+    outbox.close()
+    assert store.taken == numbered(25)
+    assert not caplog.text
+
+
 class NotedPauses(threading.Condition):
     """Notes how long it should wait for what may come meanwhile, and waits not at all."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
 
 from switokd.spec.experiment import Experiment, load_experiment
@@ -24,11 +25,12 @@ from tuning.cost.estimate import (
     dry_run,
     format_bytes,
     load_estimate,
+    print_trials,
     save_estimate,
 )
 from tuning.cost.measurement import Estimate, TrialCost, TrialWork, estimate
 from tuning.placement import Placement
-from tuning.plan import Plan, make_plan
+from tuning.plan import Plan, make_plan, what_a_scheduler_did
 
 FILE = """
 name: plan
@@ -169,6 +171,32 @@ def test_bytes_are_those_of_real_checkpoints(experiment: Experiment, tmp_path: P
     assert 2 * work.weights_bytes < weights < 1.15 * 2 * work.weights_bytes
 
 
+def test_a_dry_run_tells_namesakes_apart_and_what_a_scheduler_did(
+    experiment: Experiment,
+) -> None:
+    recipe = {"epochs": [1, 2], "batch_size": [32, 64]}
+    content = yaml.safe_load(FILE) | {"recipe": recipe, "seeds": [0], "methods": ["dml"]}
+    trials = Experiment.model_validate(content).trials
+    short = trials[0].trial_id
+    plan = replace(make_plan(Experiment.model_validate(content), None), values={short: 1.0})
+    output = io.StringIO()
+    told = {"switokd.stopped": "epoch 1: stopped by asha"}
+    plan.guided[short] = str(what_a_scheduler_did(told))
+    print_trials(plan, Console(file=output, width=160))
+    head, *rows = output.getvalue().splitlines()
+    assert head.split() == [
+        *("trial", "pair", "method", "tau", "seed", "epochs", "recipe.batch_size", "state")
+    ]
+    for trial, row in zip(trials, rows, strict=True):
+        assert row.split()[:7] == [
+            *(trial.trial_id, trial.pair, "dml", f"{trial.temperature:g}", "0"),
+            *(str(trial.recipe.epochs), str(trial.recipe.batch_size)),
+        ]
+    assert rows[0].rstrip().endswith("finished (epoch 1: stopped by asha)")
+    assert what_a_scheduler_did({"switokd.pbt": "[]"}) == "its settings changed on the way"
+    assert what_a_scheduler_did({}) is None
+
+
 def test_an_estimate_is_compared_with_the_sweep_it_was_made_for(
     experiment: Experiment, tmp_path: Path
 ) -> None:
@@ -183,6 +211,9 @@ def test_an_estimate_is_compared_with_the_sweep_it_was_made_for(
     assert compare_with_estimate(kept, 144.0, 36.0, placement) == (
         "took 0:02:24 (0.02 CPU hours); estimated 0:01:12 (0.04): 2.00 and 0.50 times the estimate"
     )
+    # most of a short sweep is the start of its workers
+    short = replace(kept, wall_seconds=3.0)
+    assert compare_with_estimate(short, 44.0, 88.0, placement).endswith("estimated 0:00:03 (0.04)")
 
 
 def test_a_store_that_does_not_answer_is_no_empty_store(

@@ -29,7 +29,7 @@ def test_more_epochs_go_on_from_the_storage_of_a_machine_that_is_gone(
     (long,) = workplace.write(content).trials
     status, output = workplace.sweep()
     assert status == 0, output
-    assert "1 trials, 0 finished before, 1 to train" in output
+    assert "1 trial, 0 finished before, 1 to train" in output
     runs = workplace.trial_runs("longer")
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert "switokd.continued_from" not in runs[short.trial_id].data.tags

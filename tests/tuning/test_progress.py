@@ -105,6 +105,19 @@ def test_what_a_search_has_not_chosen_yet_waits(clock: Clock) -> None:
     assert progress.standing() == {"finished": 0, "failed": 0, "running": 1, "waiting": 9}
 
 
+def test_namesakes_are_told_apart_by_what_is_swept(clock: Clock) -> None:
+    content = small_experiment(methods=["dml", "vanilla"], recipe={"train_images": [50, 100]})
+    trials = list(Experiment.model_validate(content).trials)
+    file = io.StringIO()
+    with SweepProgress(trials, Console(file=file, width=140)) as progress:
+        for trial in trials:
+            progress.start(trial.trial_id)
+            progress.complete(trial.trial_id)
+    lines = file.getvalue().splitlines()
+    for trial, line in zip(trials, lines, strict=True):
+        assert f"{trial.label} recipe.train_images={trial.recipe.train_images}" in line
+
+
 def test_a_log_file_gets_lines_and_no_escape_sequences(clock: Clock) -> None:
     sweep = Sweep(terminal=False)
     first, second, third = sweep.trials

@@ -14,13 +14,17 @@ from rich.table import Table
 from switokd.files.sizes import format_bytes
 from switokd.files.storage import write_durably
 from switokd.spec.experiment import Experiment
+from switokd.spec.tracked_params import EPOCHS
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.store import find_experiment
 from tuning.cost.measurement import Estimate, estimate
 from tuning.placement import Placement
 from tuning.plan import Plan, make_plan
+from tuning.summary import print_what_tunes_it
+from tuning.told_apart import told_apart
 
 ESTIMATE_FILE = "estimate.json"
+LEAST_COMPARED_SECONDS = 60.0
 
 
 def dry_run(experiment: Experiment, console: Console, runs: Path = Path("runs")) -> None:
@@ -30,6 +34,7 @@ def dry_run(experiment: Experiment, console: Console, runs: Path = Path("runs"))
     """
     plan = make_plan(experiment, find_experiment(experiment.name))
     print_trials(plan, console)
+    print_what_tunes_it(experiment, console)
     with console.status("") as status:
         cost = estimate(
             experiment,
@@ -47,11 +52,13 @@ def dry_run(experiment: Experiment, console: Console, runs: Path = Path("runs"))
 
 def print_trials(plan: Plan, console: Console) -> None:
     """The trials that the file expands to, as far as they are known before any is trained."""
-    keys = sorted({key for each in plan.candidates.values() for key in each.point})
-    keys = [key for key in keys if key != "temperature"]
+    # a search's trials are told apart by their points
+    told: dict[str, dict[str, Any]] = {} if plan.candidates else dict(told_apart(plan.trials))
+    told |= plan.points
+    keys = sorted({key for each in told.values() for key in each} - {"temperature", EPOCHS})
     table = Table("trial", "pair", "method", "tau", "seed", "epochs", *keys, "state", box=None)
     for trial in plan.trials:
-        candidate = plan.candidates.get(trial.trial_id)
+        own = told.get(trial.trial_id, {})
         table.add_row(
             trial.trial_id,
             trial.pair,
@@ -59,7 +66,7 @@ def print_trials(plan: Plan, console: Console) -> None:
             f"{trial.temperature:g}" if trial.method.settings.uses_temperature else "-",
             str(trial.seed),
             str(trial.recipe.epochs),
-            *(str(candidate.point[key]) if candidate else "-" for key in keys),
+            *(str(own.get(key, "-")) for key in keys),
             _state(trial, plan),
         )
     console.print(table)
@@ -70,7 +77,8 @@ def print_trials(plan: Plan, console: Console) -> None:
 def _state(trial: TrialSpec, plan: Plan) -> str:
     trial_id = trial.trial_id
     if trial_id in plan.values:
-        return "finished"
+        guided = plan.guided.get(trial_id)
+        return f"finished ({guided})" if guided else "finished"
     if trial_id in plan.again:
         return f"to train again: {plan.again[trial_id]}"
     awaited = [key for key in trial.trained_by.values() if key not in plan.values]
@@ -84,12 +92,13 @@ def _state(trial: TrialSpec, plan: Plan) -> str:
 
 def print_estimate(cost: Estimate, console: Console) -> None:
     """Trials, hours, device hours and the time of finish at the given concurrency; the disk."""
-    to_train = len(cost.seconds)
+    to_train, total = len(cost.seconds), len(cost.costs) + cost.to_choose
+    trials = "1 trial" if total == 1 else f"{total} trials"
     wall = timedelta(seconds=round(cost.wall_seconds))
     finish = datetime.now() + wall
     device, share = device_share(cost.placement)
     console.print(
-        f"{to_train} of {len(cost.costs) + cost.to_choose} trials to train, "
+        f"{to_train} of {trials} to train, "
         f"{cost.placement.slots} at once: about {wall} "
         f"({cost.device_seconds * share / 3600:.2f} {device} hours), "
         f"done at {finish:%Y-%m-%d %H:%M}",
@@ -155,9 +164,12 @@ def compare_with_estimate(
     device, share = device_share(placement)
     estimated_share = device_share(Placement(**saved.placement))[1]
     expected, real = saved.device_seconds * estimated_share, trial_seconds * share
-    return (
+    told = (
         f"took {timedelta(seconds=round(wall_seconds))} ({real / 3600:.2f} {device} hours); "
-        f"estimated {timedelta(seconds=round(saved.wall_seconds))} ({expected / 3600:.2f}): "
-        f"{wall_seconds / max(saved.wall_seconds, 1e-9):.2f} and "
-        f"{real / max(expected, 1e-9):.2f} times the estimate"
+        f"estimated {timedelta(seconds=round(saved.wall_seconds))} ({expected / 3600:.2f})"
     )
+    # the start of workers, which no estimate knows, is most of a short sweep
+    if saved.wall_seconds < LEAST_COMPARED_SECONDS:
+        return told
+    times = f"{wall_seconds / saved.wall_seconds:.2f} and {real / max(expected, 1e-9):.2f} times"
+    return f"{told}: {times} the estimate"
