@@ -7,6 +7,8 @@ import pandas as pd
 from switokd import names
 
 PARAMS, TAGS, METRICS = "params.", "tags.", "metrics."
+# after the name of a data set whose trials saw a smoke run's drawn images
+STAND_IN = " (stand-in)"
 
 
 def metric_column(quantity: str, *subject: str) -> str:

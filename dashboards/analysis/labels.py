@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from dashboards.analysis.columns import STAND_IN
 from switokd.methods.settings import SETTINGS
 
 
@@ -25,6 +26,12 @@ def tells_temperature(row: pd.Series | Mapping[str, Any]) -> bool:
     """
     settings = SETTINGS.get(row["method"])
     return settings.uses_temperature if settings else row["temperature"] != 1
+
+
+def datasets_of(rows: pd.DataFrame) -> list[str]:
+    """The data sets, that with the most rows first; a smoke run's come last."""
+    counts = rows["dataset"].value_counts()
+    return sorted(counts.index, key=lambda name: (name.endswith(STAND_IN), -counts[name], name))
 
 
 def called_in(pair: str) -> dict[str, str]:

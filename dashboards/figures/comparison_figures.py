@@ -151,7 +151,7 @@ def sensitivity_figure(points: pd.DataFrame, axis: str) -> go.Figure:
     `points` is what `sensitivity.sensitivity_points` gives.
     """
     if points.empty:
-        return nothing_to_show(f"No finished trials with several values of {axis}.")
+        return nothing_to_show(f"No finished trials differ in {axis} alone.")
     numeric = bool(pd.to_numeric(points["x"], errors="coerce").notna().all())
     figure = go.Figure()
     drawn: dict[str, int] = {}

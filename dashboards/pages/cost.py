@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboards.analysis.accuracy_cost import COSTS, cost_points, known_costs
 from dashboards.analysis.comparison import BASELINE
-from dashboards.analysis.labels import trial_name
+from dashboards.analysis.labels import datasets_of, trial_name
 from dashboards.figures.cost_figure import cost_figure
 from dashboards.pages.selection import STILL, select
 from dashboards.reports.wording import COST_CAPTION, front_in_words
@@ -24,7 +24,7 @@ def page() -> None:
         st.info("No student has finished yet.")
         return
     cost = place.selectbox("Cost", costs, format_func=COSTS.__getitem__)
-    dataset = data.selectbox("Data set", sorted(frame["dataset"].unique()))
+    dataset = data.selectbox("Data set", datasets_of(frame))
     points = cost_points(frame[frame["dataset"] == dataset], cost)
     sentence = front_in_words(points, cost)
     if sentence:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from dashboards.analysis.columns import METRICS, PARAMS, TAGS
+from dashboards.analysis.columns import METRICS, PARAMS, STAND_IN, TAGS
 from switokd import names
 from switokd.spec.dataset import dataset_name
 from switokd.spec.tracked_params import fill_params
@@ -154,7 +154,7 @@ def row_of(
         row["dataset"] = dataset_name(params["dataset"], written.get("dataset_path"))
     if params.get("stand_in") == "true":
         # not the set itself: no published number belongs beside it
-        row["dataset"] = f"{row['dataset']} (stand-in)"
+        row["dataset"] = f"{row['dataset']}{STAND_IN}"
     params, row["teacher_trials"] = with_teachers_apart(params)
     row |= {PARAMS + key: value for key, value in params.items()}
     row |= {TAGS + key: value for key, value in tags.items() if key.startswith(names.TAG_PREFIX)}

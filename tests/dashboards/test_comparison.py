@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from dashboards.analysis.comparison import COLUMNS, comparison_frame, comparison_notes
-from dashboards.analysis.labels import trial_name
+from dashboards.analysis.labels import datasets_of, trial_name
 
 Record = dict[str, Any]
 MakeRecord = Callable[..., Record]
@@ -172,6 +172,12 @@ def test_a_users_method_is_called_by_a_temperature_that_it_may_have() -> None:
     assert trial_name(row | {"temperature": 4.0}) == "mine:Own τ=4"
     ours = {"variant": "dml", "method": "dml"}
     assert trial_name(row | ours) == "dml τ=1"
+
+
+def test_the_most_used_data_set_comes_first_and_a_smoke_run_last() -> None:
+    names = ["cifar100 (stand-in)"] * 5 + ["cifar10"] + ["digits"] * 3
+    rows = pd.DataFrame({"dataset": names})
+    assert datasets_of(rows) == ["digits", "cifar10", "cifar100 (stand-in)"]
 
 
 def test_a_trial_tracked_in_two_experiments_counts_once(
