@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.forked_workers import forking
 from tests.processes import next_line
 
 # a process of its own: Ray changes the environment and the signal handlers of its driver's
@@ -40,6 +42,7 @@ def running_ray(gpus: int = 0) -> Iterator[dict[str, str]]:
     """
     process = subprocess.Popen(
         [sys.executable, "-c", CLUSTER, str(gpus)],
+        env=os.environ | forking(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -20,6 +20,7 @@ from switokd.spec.experiment import Experiment, load_experiment
 from switokd.spec.trial import TrialSpec
 from switokd.train import run
 from tests.commands import PROGRAM, Command
+from tests.forked_workers import forking
 from tests.processes import RAY_SETTINGS
 from tests.shared_folder import put_empty_store
 
@@ -39,6 +40,8 @@ class Workplace:
             "COLUMNS": "200",
             "OMP_NUM_THREADS": "1",
             **RAY_SETTINGS,
+            # who has something to say to new processes of Python is not in its way
+            **({} if "PYTHONPATH" in environment else forking()),
             **environment,
         }
         # what a new Python reads as it begins is no forked process's
