@@ -94,7 +94,7 @@ def opened_tab(chromium: Any, address: str, **options: Any) -> Iterator[Any]:
     for end in ("requestfinished", "requestfailed"):
         page.on(end, lambda request: unanswered.pop(request, None))
     sockets: list[Any] = []
-    page.on("websocket", sockets.append)
+    page.on("websocket", lambda socket: sockets.append(socket))
     page.goto(address)
     try:
         settle(page)
