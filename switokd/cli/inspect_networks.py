@@ -14,6 +14,7 @@ from switokd.cli.arguments import RUNS, Network, RunName, Weights, WhichWeights
 from switokd.cli.terminal import console
 from switokd.data import checked_dataset
 from switokd.models import MODELS, checked_model
+from switokd.spec.dataset import dataset_name
 from switokd.user_modules import add_to_path
 from switokd.validation import SpecError
 
@@ -53,7 +54,11 @@ def evaluate(
         stored = {name: stored_weights.read_weights(path) for name, path in paths.items()}
     table = Table(box=None, header_style="bold")
     rows = [
-        {"network": f"{name} {entry.label}".strip(), "data": entry.dataset}
+        {
+            "network": f"{name} {entry.label}".strip(),
+            # as the comparison calls it
+            "data": dataset_name(entry.dataset, entry.dataset_path),
+        }
         | stored_weights.in_words(stored_weights.evaluate(entry, choose_device()))
         for name, entry in stored.items()
     ]

@@ -34,7 +34,10 @@ def fetch(name: str, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         getattr(datasets, TORCHVISION_NAMES[name])(root, download=True)
     except (OSError, RuntimeError) as error:
-        raise DataError(f"{name}: the download into {root} failed: {error}") from error
+        raise DataError(
+            f"{name}: the download into {root} failed: {error}. Without a network, fetch the set "
+            f"elsewhere and unpack it there; `switokd sweep FILE --dry-run` names what is missing"
+        ) from error
 
 
 def main(arguments: list[str] | None = None) -> int:
