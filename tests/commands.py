@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
@@ -102,19 +102,27 @@ def _become(
     os.chdir(folder)
     # what it begins anew with, where its Ray dies
     sys.argv, sys.orig_argv = ["-c", *arguments], [sys.executable, *PROGRAM, *arguments]
-    status = 1
-    try:
+
+    def command() -> None:
         from switokd.cli.main import main
 
         main()
+
+    os._exit(status_of(command))
+
+
+def status_of(program: Callable[[], object]) -> int:
+    """Run what a forked process is for, and all that Python does after it; the exit status."""
+    status = 1
+    try:
+        program()
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
-    finally:
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status & 255

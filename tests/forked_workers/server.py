@@ -5,7 +5,6 @@ It listens in the folder, and ends when that is gone.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import importlib
 import json
@@ -13,13 +12,11 @@ import os
 import signal
 import socket
 import sys
-import threading
-import traceback
 import types
 from pathlib import Path
 from typing import Any
 
-from tests.commands import IMPORTED
+from tests.commands import IMPORTED, status_of
 
 # what else a worker imports on its way, and nothing of Ray's or ours
 FURTHER = ["torch._dynamo", "pandas", "matplotlib.figure", "matplotlib.backends.backend_agg"]
@@ -75,21 +72,10 @@ def _become(asked: dict[str, Any], descriptors: list[int], connection: socket.so
     program = types.ModuleType("__main__")
     program.__file__ = script
     sys.modules["__main__"] = program
-    status = 1
-    try:
-        exec(compile(Path(script).read_bytes(), script, "exec"), program.__dict__)
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        connection.sendall(bytes([status & 255]))
-        os._exit(status & 255)
+    code = compile(Path(script).read_bytes(), script, "exec")
+    status = status_of(lambda: exec(code, program.__dict__))
+    connection.sendall(bytes([status]))
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from tests.tuning.workplace import Workplace, small_experiment
 
 pytestmark = pytest.mark.slow
 
-SLOW_SECONDS = 2.0
+SLOW_SECONDS = 0.7
 
 
 @pytest.fixture(scope="module")
