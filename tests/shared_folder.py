@@ -6,7 +6,8 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from switokd.files.lock import one_at_a_time
@@ -31,6 +32,14 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
             make(folder)
             (folder / ".whole").touch()
     return folder
+
+
+@contextmanager
+def networks_at_rest() -> Iterator[None]:
+    """No other test of this run makes or removes networks meanwhile, or needs them to rest."""
+    folder = os.environ.get(VARIABLE)
+    with one_at_a_time(Path(folder) / "networks.lock") if folder else nullcontext():
+        yield
 
 
 @functools.cache

@@ -21,7 +21,6 @@ from tests.dashboards.browser import (
     DRAWN,
     MAIN,
     PAGES,
-    PATIENCE_MS,
     dashboard_of,
     go_to,
     opened_tab,
@@ -176,18 +175,14 @@ def test_live_says_that_all_have_finished(tab: Any) -> None:
 
 
 def test_nothing_sticks_out_of_a_phones_window(chromium: Any, dashboard: str) -> None:
-    context = chromium.new_context(
-        viewport={"width": 390, "height": 844}, color_scheme="dark", is_mobile=True
-    )
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    for name in PAGES:
-        page.goto(dashboard if name == PAGES[0] else f"{dashboard}/{name.lower()}")
-        settle(page)
-        page.wait_for_selector(DRAWN[name], state="attached")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
-        assert page.locator(MAIN).evaluate(STICKING_OUT) == [], name
-    context.close()
+    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True}
+    with opened_tab(chromium, dashboard, color_scheme="dark", **phone) as page:
+        for name in PAGES:
+            page.goto(dashboard if name == PAGES[0] else f"{dashboard}/{name.lower()}")
+            settle(page)
+            page.wait_for_selector(DRAWN[name], state="attached")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+            assert page.locator(MAIN).evaluate(STICKING_OUT) == [], name
 
 
 def test_the_report_opens_offline(chromium: Any, swept_store: str, tmp_path: Path) -> None:

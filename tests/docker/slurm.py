@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.processes import await_
+from tests.shared_folder import networks_at_rest
 
 NETWORK = "10.77.0"
 ADDRESS = f"{NETWORK}.1"
@@ -114,8 +115,7 @@ def _network() -> Iterator[None]:
             ip("netns", "del", name, check=False)
         ip("link", "del", BRIDGE, check=False)
 
-    remove()
-    try:
+    def make() -> None:
         ip("link", "add", BRIDGE, "type", "bridge")
         ip("addr", "add", f"{ADDRESS}/24", "dev", BRIDGE)
         ip("link", "set", BRIDGE, "up")
@@ -126,9 +126,18 @@ def _network() -> Iterator[None]:
             ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
             ip("-n", name, "link", "set", "eth0", "up")
             ip("-n", name, "link", "set", "lo", "up")
+        # the kernel gives each a further address, by and by
+        shown = ["ip", "address", "show", "tentative"]
+        await_(lambda: not subprocess.run(shown, capture_output=True, check=True).stdout)
+
+    try:
+        with networks_at_rest():
+            remove()
+            make()
         yield
     finally:
-        remove()
+        with networks_at_rest():
+            remove()
 
 
 @contextmanager

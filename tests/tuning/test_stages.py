@@ -111,7 +111,12 @@ def test_a_failed_teacher_fails_its_students_and_nobody_else(
 
 def test_a_killed_sweep_goes_on_with_its_stages(tmp_path: Path) -> None:
     workplace = Workplace(tmp_path)
-    content = staged("kd", "rco", recipe={"epochs": 4}, resources={"checkpoint_seconds": 0.05})
+    content = staged(
+        "kd",
+        "rco",
+        recipe={"epochs": 4, "train_images": None},
+        resources={"checkpoint_seconds": 0.05},
+    )
     trials = workplace.write(content).trials
     (teacher,) = teachers_of(trials).values()
     sweep = workplace.start("sweep", workplace.file.name)
