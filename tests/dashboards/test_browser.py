@@ -21,6 +21,7 @@ from tests.dashboards.browser import (
     DRAWN,
     MAIN,
     PAGES,
+    PATIENCE_MS,
     dashboard_of,
     go_to,
     opened_tab,
@@ -29,6 +30,7 @@ from tests.dashboards.browser import (
     started_chromium,
 )
 from tests.dashboards.conftest import EXPLAINED_PAIR, explained_run
+from tests.shared_folder import networks_at_rest
 
 pytestmark = pytest.mark.slow
 
@@ -176,7 +178,9 @@ def test_live_says_that_all_have_finished(tab: Any) -> None:
 
 def test_nothing_sticks_out_of_a_phones_window(chromium: Any, dashboard: str) -> None:
     phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True}
-    with opened_tab(chromium, dashboard, color_scheme="dark", **phone) as page:
+    with networks_at_rest(), chromium.new_context(color_scheme="dark", **phone) as context:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
         for name in PAGES:
             page.goto(dashboard if name == PAGES[0] else f"{dashboard}/{name.lower()}")
             settle(page)

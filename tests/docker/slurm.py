@@ -127,7 +127,7 @@ def _network() -> Iterator[None]:
             ip("-n", name, "link", "set", "eth0", "up")
             ip("-n", name, "link", "set", "lo", "up")
         # the kernel gives each a further address, by and by
-        shown = ["ip", "address", "show", "tentative"]
+        shown = ["ip", "-oneline", "address", "show", "tentative"]
         await_(lambda: not subprocess.run(shown, capture_output=True, check=True).stdout)
 
     try:
