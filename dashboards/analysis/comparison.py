@@ -50,8 +50,8 @@ STATUS_NOTES = {
 }
 SCHEDULER_NOTES = {
     names.STOPPED: "ended early by a scheduler, and compared by its last epoch",
-    names.CHANGES: "changed their settings on the way (population-based training): called by those "
-    "that they began with",
+    names.CHANGES: "with settings that changed on the way (population-based training), called by "
+    "the first ones",
 }
 VERSIONS = TAGS + names.VERSION_PREFIX
 

@@ -35,10 +35,10 @@ def page() -> None:
         )
         return
     # of a search, or of several experiments, some keys never differ alone
-    drawn = {key: sensitivity_points(rows, key, keys) for key in keys}
-    first = next((at for at, key in enumerate(keys) if len(drawn[key])), 0)
+    alone = (len(sensitivity_points(rows, key, keys)) > 0 for key in keys)
+    first = next((at for at, drawn in enumerate(alone) if drawn), 0)
     key = str(left.selectbox("Swept key", keys, first))
-    points = drawn[key]
+    points = sensitivity_points(rows, key, keys)
     lines = lines_of(points)
     picked = st.multiselect(
         "Lines, the best first", lines, lines[:MOST_LINES], key=f"lines of {dataset} {key}"

@@ -72,7 +72,7 @@ def sweep(
         known = by_id.get(trial_id)
         complain(f"failed: {known.label if known else trial_id}: {reason.strip()}")
         if known:
-            again = " ".join([str(experiment), *(overrides or []), "--trial", trial_id])
+            again = shlex.join([str(experiment), *(overrides or []), "--trial", trial_id])
             complain(f"  run it again alone: switokd train {again}")
         else:
             complain("  the same command tries it again")
@@ -140,7 +140,7 @@ def train(
         _print_summary(TrackingStore(tracked.uri).run(run_id).data.metrics)
         console.print(f"run {run_id}", highlight=False)
         return
-    _check_taught(chosen, plan, " ".join([str(experiment), *(overrides or [])]))
+    _check_taught(chosen, plan, shlex.join([str(experiment), *(overrides or [])]))
     check_outside([chosen])
     result = None
     # a trial is the child of its experiment's sweep, whoever trains it

@@ -161,8 +161,8 @@ def test_what_a_scheduler_did_to_trials_is_said(record: MakeRecord, frame_of: Fr
     rows = [record(scores=scores, seed=seed, **own) for seed, own in enumerate(tags)]
     assert comparison_notes(frame_of(rows)) == [
         "1 trial ended early by a scheduler, and compared by its last epoch",
-        "2 trials changed their settings on the way (population-based training): called by those "
-        "that they began with",
+        "2 trials with settings that changed on the way (population-based training), called by "
+        "the first ones",
     ]
 
 

@@ -47,10 +47,11 @@ def main() -> None:
                 connection.settimeout(None)
                 _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
                 with connection.makefile("rb") as whole:
-                    asked = json.load(whole)
+                    said = whole.read()
+                # who was killed as it asked has said less, which the child cannot read
                 if os.fork() == 0:
                     listener.close()
-                    _become(asked, descriptors, connection)
+                    _become(json.loads(said), descriptors, connection)
                 for descriptor in descriptors:
                     os.close(descriptor)
 

@@ -36,7 +36,7 @@ def test_the_peak_counts_from_its_start_and_not_what_was_freed_before() -> None:
 
 
 @pytest.mark.slow
-def test_three_hundred_steps_hold_no_more_tensors_than_fifty() -> None:
+def test_a_thousand_steps_hold_no_more_tensors_than_a_hundred() -> None:
     experiment = Experiment.model_validate(
         {
             "name": "memory",
@@ -60,6 +60,6 @@ def test_three_hundred_steps_hold_no_more_tensors_than_fifty() -> None:
         held = [t for t in gc.get_objects() if type(t) in kinds and t.device.type == "cpu"]
         return sum(t.nbytes for t in held) - timeline
 
-    first = held_after(50)
-    assert held_after(250) <= first
-    assert trainer.timeline.rows().nbytes < 300 * 100
+    first = held_after(100)
+    assert held_after(1000) <= first
+    assert trainer.timeline.rows().nbytes < 1100 * 100

@@ -102,4 +102,5 @@ def test_killed_workers_killed_drivers_and_interrupts_lose_and_double_nothing(
     status, output = workplace.sweep()
     assert status == 0, output
     assert {run.info.status for run in workplace.runs("hard")} == {"FINISHED"}
-    assert_as_if_undisturbed(workplace, victim)
+    for trial in trials:
+        assert_as_if_undisturbed(workplace, trial)

@@ -17,7 +17,6 @@ import sys
 
 if any("default_worker" in argument for argument in sys.orig_argv):
     import os, signal, time
-    from switokd.tracking.outbox import Outbox
     from switokd.tracking.tracker import TrialTracker
     from switokd.training.trainer import Trainer
 
