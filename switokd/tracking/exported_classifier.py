@@ -7,7 +7,6 @@ and nothing of ours imports it. What it needs to know lies beside the network in
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 COLOUR, GREY = 3, 1
-# MLflow reads hints of `predict` as the types of the input, and knows none for images
-warnings.filterwarnings("ignore", message=".*Add type hints to the `predict`", category=UserWarning)
 
 
 class ImageClassifier(mlflow.pyfunc.PythonModel):
@@ -30,6 +27,7 @@ class ImageClassifier(mlflow.pyfunc.PythonModel):
         self.network = torch.export.load(context.artifacts["network"]).module()
         self.about = json.loads(Path(context.artifacts["about"]).read_text(encoding="utf-8"))
 
+    # MLflow reads hints here as the types of the input, and knows none for images
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """`logits` (N, K) and `class` (N,) of images, each (H, W), (H, W, C) or (C, H, W).
 
