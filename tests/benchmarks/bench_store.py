@@ -26,8 +26,9 @@ from rich.table import Table
 from switokd import names
 from switokd.spec.tracked_params import params_of
 from switokd.spec.trial import TrialSpec
+from tests.forks.command import SWITOKD
 from tests.shared_folder import open_shared_folder
-from tests.tuning.workplace import SWITOKD, Workplace, small_experiment
+from tests.tuning.workplace import Workplace, small_experiment
 
 SIZES = (100, 1_000, 10_000)
 THRESHOLDS = 100

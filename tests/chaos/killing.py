@@ -14,8 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.forks.command import SWITOKD
+from tests.forks.sitecustomize import SERVER
 from tests.tuning.mlflow_server import Server
-from tests.tuning.workplace import SWITOKD, Workplace
+from tests.tuning.workplace import Workplace
 
 # of a process that Ray starts, by its command
 RAY_PROCESSES = {"raylet": "raylet", "gcs": "gcs_server"}
@@ -38,11 +40,13 @@ class Killer:
 
     def start(self) -> subprocess.Popen[bytes]:
         """The sweep, in a process group of its own; what it prints goes to a file."""
+        # as a user's: all that Ray starts is below it
+        environment = {k: v for k, v in self._workplace.environment.items() if k != SERVER}
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 [*SWITOKD, "sweep", self._workplace.file.name],
                 cwd=self._workplace.folder,
-                env=self._workplace.environment,
+                env=environment,
                 stdout=log,
                 stderr=log,
                 process_group=0,

@@ -19,6 +19,7 @@ from switokd.tracking.tracker import TrialTracker
 from switokd.validation import SpecError
 from tests.compatibility import cases
 from tests.compatibility.tiny_networks import TINY_NETWORKS
+from tests.forks import forking
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "python.md"
@@ -95,7 +96,7 @@ def test_the_page_runs_as_it_is_written(tmp_path: Path) -> None:
     answer = subprocess.run(
         [sys.executable, "-c", "\n".join(blocks)],
         cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**environment, **forking(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
@@ -122,7 +123,8 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(
     for name in list(os.environ):
         if name.startswith(("RAY_", "MLFLOW_")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name, value in forking(ROOT).items():
+        monkeypatch.setenv(name, value)
     resources = {"metadata": {"path": str(tmp_path)}}
     client = NotebookClient(notebook, timeout=300, resources=resources)
     client.execute()

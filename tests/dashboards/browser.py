@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from tests.forks import forking
 from tests.machine import lacking
 from tests.processes import await_, free_port
 from tests.shared_folder import networks_at_rest
@@ -44,7 +45,7 @@ GRID = f'{MAIN} [data-testid="stDataFrame"] canvas[data-testid="data-grid-canvas
 def dashboard_of(store: str) -> Iterator[str]:
     """The address of a dashboard of its own on a store."""
     port = free_port()
-    environment = os.environ | {"MLFLOW_TRACKING_URI": store}
+    environment = os.environ | forking() | {"MLFLOW_TRACKING_URI": store}
     command = [sys.executable, "-m", "dashboards", f"--server.port={port}"]
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -23,6 +23,8 @@ from switokd.tracking.outbox import Outbox
 from switokd.train import run
 from switokd.training.timeline import DivergedError
 from tests.conftest import UserModule
+from tests.forks import forking
+from tests.forks.sitecustomize import HOOK
 from tests.processes import await_
 from tests.session.killed_trials import assert_equal_results, trial
 from tests.training.rank_processes import AllParts
@@ -59,6 +61,15 @@ def others() -> list[psutil.Process]:
     """The processes of ranks 1 and up."""
     children = psutil.Process().children()
     return [child for child in children if "switokd.session.local_ranks" in child.cmdline()]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forked() -> Iterator[None]:
+    """Ranks are processes that begin where the imports are done."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in forking().items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -182,10 +193,9 @@ def test_a_rank_ends_with_the_process_that_leads(tmp_path: Path) -> None:
 def test_a_rank_that_cannot_begin_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = tmp_path / "path" / "sitecustomize.py"
-    broken.parent.mkdir()
+    broken = tmp_path / "broken.py"
     broken.write_text("import os, sys\nif 'local_ranks' in str(sys.orig_argv): os._exit(3)\n")
-    monkeypatch.setenv("PYTHONPATH", f"{broken.parent}:{Path(__file__).parents[2]}")
+    monkeypatch.setenv(HOOK, str(broken))
     with pytest.raises(RankLostError, match=r"^rank 1 died \(exit status 3\) as it began$"):
         run(over(2), runs=tmp_path)
     assert not others()
@@ -224,7 +234,7 @@ def test_a_process_that_cannot_notice_a_lost_rank_ends(
     with said.open("w") as file:
         leader = subprocess.Popen(
             [sys.executable, "-c", sooner + LEADER, spec.model_dump_json(), str(tmp_path)],
-            env=os.environ | {"PYTHONPATH": f"{tmp_path / 'modules'}:{Path(__file__).parents[2]}"},
+            env=os.environ | forking(tmp_path / "modules"),
             stderr=file,
         )
     try:
@@ -240,8 +250,7 @@ def test_a_process_that_cannot_notice_a_lost_rank_ends(
 def test_a_rank_that_fails_before_it_meets_the_others_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = tmp_path / "path" / "sitecustomize.py"
-    broken.parent.mkdir()
+    broken = tmp_path / "broken.py"
     broken.write_text(
         "import sys\n"
         "if 'local_ranks' in str(sys.orig_argv):\n"
@@ -250,7 +259,7 @@ def test_a_rank_that_fails_before_it_meets_the_others_says_why(
         "        raise OSError('its GPU is busy')\n"
         "    rank_group.device_of_rank = fail\n"
     )
-    monkeypatch.setenv("PYTHONPATH", f"{broken.parent}:{Path(__file__).parents[2]}")
+    monkeypatch.setenv(HOOK, str(broken))
     with pytest.raises(RankFailedError, match=r"^rank 1: its GPU is busy$"):
         run(over(2), runs=tmp_path)
     assert not others()

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.forks import forking
 from tests.processes import await_, free_port
 from tests.shared_folder import put_empty_store
 
@@ -28,7 +29,9 @@ class Server:
         self.host, self.port = host, free_port()
         self.uri = f"http://{host}:{self.port}"
         self.folder = folder
-        self.environment = {**os.environ, **environment}
+        # without the eight processes that MLflow starts for the evaluation of language models
+        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self.environment = {**os.environ, **forking(), **quiet, **environment}
         if not options and not (folder / "server.db").exists():
             put_empty_store(folder / "server.db")
         self.options = options or [

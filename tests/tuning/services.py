@@ -19,6 +19,7 @@ from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 
 from tests.docker.deployment import DOCKER, command_line, secrets_of
 from tests.docker.deployment import services as composed_services
+from tests.forks import forking
 from tests.processes import RAY_SETTINGS, await_, free_port
 from tests.tuning.mlflow_server import Server
 
@@ -66,7 +67,7 @@ class Services:
         if "PGHOST" in given:
             given["PGPORT"] = str(self.ports["postgres"])
         ours = {"OMP_NUM_THREADS": "1", "SWITOKD_DATA": str(self.folder / "data")}
-        return kept | RAY_SETTINGS | given | ours
+        return kept | RAY_SETTINGS | given | ours | forking()
 
     def start_postgres(self, programs: Path) -> None:
         """A database server of its own, run by `postgres` where we are root, which it refuses."""

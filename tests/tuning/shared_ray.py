@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.forked_workers import forking
+from tests.forks import forking
 from tests.processes import next_line
 
 # a process of its own: Ray changes the environment and the signal handlers of its driver's

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from tests.forks import forking, starter
 from tests.machine import lacking
 from tests.processes import await_
 from tests.tuning.mlflow_server import Server
@@ -39,6 +40,13 @@ NODE_CPUS = 2
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head that trains nothing, and two workers with a core each."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in forking().items():
+            patch.setenv(name, value)
+        yield from _running_cluster()
+
+
+def _running_cluster() -> Iterator[Cluster]:
     prepare()
     # Ray reads its authentication mode when it is first imported
     from ray.cluster_utils import Cluster
@@ -137,7 +145,7 @@ def test_a_node_without_the_users_module_is_given_it(
     workplace = Workplace(
         tmp_path_factory.mktemp("given"),
         MLFLOW_TRACKING_URI=server.uri,
-        PYTHONPATH=str(modules),
+        path=modules,
         **joined,
     )
     log, module = workplace.folder / "log", modules / "brought_along.py"
@@ -179,7 +187,7 @@ def test_a_trial_over_two_nodes_outlives_either(cluster: Cluster, place: Workpla
 
 def node_of(cluster: Cluster, process: psutil.Process) -> Any:
     """The node that has started a process."""
-    command = " ".join(process.parent().cmdline())
+    command = " ".join(starter(process).cmdline())
     (node,) = (n for n in cluster.worker_nodes if f"address={n.node_ip_address} " in command)
     return node
 

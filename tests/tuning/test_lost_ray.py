@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from switokd.spec.experiment import load_experiment
 from switokd.spec.trial import TrialSpec
+from tests.forks.command import Command
 from tests.processes import await_
 from tests.tuning.test_survival import assert_as_if_undisturbed
 from tests.tuning.workplace import Workplace, small_experiment
@@ -44,9 +44,7 @@ def await_training(workplace: Workplace, trial: TrialSpec) -> None:
     await_(lambda: set(workplace.checkpoints(trial)) - before, START_SECONDS)
 
 
-def kill_in_training(
-    workplace: Workplace, trial: TrialSpec, driver: subprocess.Popen[str], name: str
-) -> float:
+def kill_in_training(workplace: Workplace, trial: TrialSpec, driver: Command, name: str) -> float:
     """Kill a process of the driver's Ray while the trial is trained on it; the time."""
     process = await_(lambda: ray_process(driver.pid, name), START_SECONDS)
     await_training(workplace, trial)

@@ -10,8 +10,7 @@ from tests.tuning.workplace import Workplace, small_experiment
 
 pytestmark = pytest.mark.slow
 
-# in a worker the first so many steps of all end as they do on a full GPU; Python reads this file
-# at each start, and only Ray's workers may pay for the import
+# in a worker the first so many steps of all end as they do on a full GPU
 FULL_GPU = """
 import os, sys
 from pathlib import Path
@@ -41,14 +40,14 @@ def failures_left(tmp_path: Path) -> Path:
 @pytest.fixture
 def workplace(tmp_path: Path, failures_left: Path) -> Workplace:
     """With one GPU as far as Ray knows; the trials train on the CPU."""
-    (tmp_path / "path").mkdir()
-    (tmp_path / "path" / "sitecustomize.py").write_text(FULL_GPU, encoding="utf-8")
+    hook = tmp_path / "hook.py"
+    hook.write_text(FULL_GPU, encoding="utf-8")
     return Workplace(
         tmp_path,
+        hook=hook,
         RAY_OVERRIDE_RESOURCES='{"GPU": 1}',
         # else Ray has none to give
         CUDA_VISIBLE_DEVICES="0",
-        PYTHONPATH=f"{tmp_path / 'path'}:{Path(__file__).parents[2]}",
         FAILURES_LEFT=str(failures_left),
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,7 @@ import pytest
 
 from switokd.session.checkpoint import CheckpointFolder
 from switokd.spec.trial import TrialSpec
+from tests.forks.command import Command
 from tests.machine import is_measured
 from tests.processes import await_
 from tests.tuning.workplace import Workplace, assert_same_weights, small_experiment
@@ -46,7 +46,7 @@ def _timeless(series: dict[str, dict[int, float]]) -> dict[str, dict[int, float]
     return {name: values for name, values in series.items() if not is_measured(name)}
 
 
-def _interrupt(process: subprocess.Popen[str]) -> None:
+def _interrupt(process: Command) -> None:
     """As a terminal does it: to the whole foreground group."""
     os.killpg(process.pid, signal.SIGINT)
 

@@ -10,7 +10,7 @@ from tests.tuning.workplace import Workplace, small_experiment
 
 pytestmark = pytest.mark.slow
 
-# Python reads this file at each start. As by the kernel's hand kd dies before the store has heard
+# each process runs this as it begins. As by the kernel's hand kd dies before the store has heard
 # of it, dml in its first step; and the driver counts fewer deaths, each of which costs a start.
 DEADLY = """
 import sys
@@ -45,10 +45,9 @@ elif "sweep" in sys.orig_argv:
 
 
 def test_it_fails_with_the_reason_and_the_others_go_on(tmp_path: Path) -> None:
-    path = tmp_path / "path"
-    path.mkdir()
-    (path / "sitecustomize.py").write_text(DEADLY, encoding="utf-8")
-    workplace = Workplace(tmp_path, PYTHONPATH=f"{path}:{Path(__file__).parents[2]}")
+    hook = tmp_path / "hook.py"
+    hook.write_text(DEADLY, encoding="utf-8")
+    workplace = Workplace(tmp_path, hook=hook)
     trials = workplace.write(small_experiment(methods=["vanilla", "dml", "kd"])).trials
     status, output = workplace.sweep()
     assert status == 1, output

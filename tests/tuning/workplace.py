@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +17,40 @@ from switokd import names
 from switokd.spec.experiment import Experiment, load_experiment
 from switokd.spec.trial import TrialSpec
 from switokd.train import run
-from tests.commands import PROGRAM, Command
-from tests.forked_workers import forking
+from tests.forks import forking
+from tests.forks.command import Command
+from tests.forks.sitecustomize import HOOK
 from tests.processes import RAY_SETTINGS
 from tests.shared_folder import put_empty_store
-
-SWITOKD = [sys.executable, *PROGRAM]
 
 
 class Workplace:
     """A user's folder: what is started here finds its files, data and store here.
 
-    The store is there already, empty, but where `new_store` leaves it to the first command.
+    The store is there already, empty, but where `new_store` leaves it to the first command. `path`:
+    where its processes look for modules too. `hook`: a file that each of them runs as it begins.
     """
 
-    def __init__(self, folder: Path, *, new_store: bool = False, **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        new_store: bool = False,
+        path: Path | None = None,
+        hook: Path | None = None,
+        **environment: str,
+    ) -> None:
         self.folder = folder
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))},
             "COLUMNS": "200",
             "OMP_NUM_THREADS": "1",
             **RAY_SETTINGS,
-            # who has something to say to new processes of Python is not in its way
-            **({} if "PYTHONPATH" in environment else forking()),
+            **forking(*filter(None, [path])),
+            **({HOOK: str(hook)} if hook else {}),
             **environment,
         }
-        # what a new Python reads as it begins is no forked process's
-        self._from_scratch = "PYTHONPATH" in environment
-        self.started: list[Command | subprocess.Popen[str]] = []
+        self.started: list[Command] = []
         if not new_store and "MLFLOW_TRACKING_URI" not in environment:
             put_empty_store(folder / "runs" / "mlflow.db")
 
@@ -65,21 +69,9 @@ class Workplace:
         self.file.write_text(yaml.safe_dump(content), encoding="utf-8")
         return load_experiment(self.file)
 
-    def start(self, *arguments: str) -> Command | subprocess.Popen[str]:
+    def start(self, *arguments: str) -> Command:
         """A `switokd` of its own process group, like one in a shell's foreground."""
-        process: Command | subprocess.Popen[str]
-        if self._from_scratch:
-            process = subprocess.Popen(
-                [*SWITOKD, *arguments],
-                cwd=self.folder,
-                env=self.environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                process_group=0,
-            )
-        else:
-            process = Command(arguments, self.folder, self.environment)
+        process = Command(arguments, self.folder, self.environment)
         self.started.append(process)
         return process
 
