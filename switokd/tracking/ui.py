@@ -13,6 +13,8 @@ from switokd.tracking.address import StoreError, check_answers, default_uri, is_
 HOST, FIRST_PORT, PORTS = "127.0.0.1", 5000, 100
 # without it MLflow opens its view for language models
 VIEW = "workflowType=machine_learning"
+# and starts eight processes for their evaluation
+JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
 
 
 def ui_address(uri: str) -> str:
@@ -39,6 +41,7 @@ def main() -> NoReturn:
     if noted is not None:
         noted.write_text(str(port), encoding="utf-8")
     print(f"MLflow's UI: http://{HOST}:{port}/#/experiments?{VIEW}", flush=True)
+    os.environ.setdefault(JOBS, "false")
     place = ["--host", HOST, "--port", str(port)]
     command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, *place]
     os.execv(sys.executable, [sys.executable, *command])

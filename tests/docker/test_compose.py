@@ -123,6 +123,7 @@ def test_the_server_asks_who_calls_and_by_what_name(composed: dict[str, dict[str
     address = mlflow["environment"]["MLFLOW_TRACKING_URI"].removeprefix("http://")
     assert address in options["--allowed-hosts"].split(",")
     assert mlflow["environment"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert mlflow["environment"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
 
 
 def test_every_ray_has_the_token_and_sends_no_statistics(

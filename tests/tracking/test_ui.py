@@ -24,10 +24,14 @@ def test_a_taken_port_is_left_to_its_owner_and_links_follow(
     taken = free_port()
     monkeypatch.setattr(ui, "FIRST_PORT", taken)
     assert ui_address(uri) == f"http://127.0.0.1:{taken}", "where it would be shown"
+    # is set, and taken back at the end of the test
+    monkeypatch.setenv(ui.JOBS, "")
+    monkeypatch.delenv(ui.JOBS)
     begun: list[list[str]] = []
 
     def become(program: str, command: list[str]) -> Any:
         begun.append(command)
+        assert os.environ[ui.JOBS] == "false"
         raise SystemExit
 
     monkeypatch.setattr(os, "execv", become)
