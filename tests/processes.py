@@ -39,11 +39,13 @@ def await_(
     condition: Callable[[], Any],
     seconds: float = 180.0,
     of: subprocess.Popen[Any] | None = None,
+    pause: float = 0.02,
 ) -> Any:
     """Wait until the condition gives something.
 
     Fails after a while, or with what the process printed once the one that must bring it about has
-    ended. `of`: that process, where there is one.
+    ended. `of`: that process, where there is one. `pause`: seconds from one look to the next, more
+    where a look costs.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -52,7 +54,7 @@ def await_(
             return value
         assert not ended, f"status {of.returncode}: {_printed(of)}"
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def next_line(process: subprocess.Popen[str], seconds: float = 180.0) -> str:

@@ -93,7 +93,7 @@ def running_slurm(folder: Path) -> Iterator[dict[str, str]]:
             network = ["nsenter", f"--net=/run/netns/{name}"]
             command = [*network, *namespaces, "--mount-proc", "bash", "-c", script]
             stack.enter_context(_daemon(command, folder / f"{name}.out"))
-        await_(lambda: _idle(environment) == set(NODES))
+        await_(lambda: _idle(environment) == set(NODES), pause=0.2)
         yield environment
 
 

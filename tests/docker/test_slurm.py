@@ -65,7 +65,9 @@ def test_a_job_near_its_time_limit_is_put_back_and_goes_on(
     )
     trials = workplace.write(content).trials
     (tmp_path / ".venv").symlink_to(REPOSITORY / ".venv")
-    environment = workplace.environment | slurm | {"MLFLOW_TRACKING_URI": server.uri}
+    environment = slurm | workplace.environment
+    # a node goes with its head, which it else expects back for a minute
+    environment["RAY_gcs_rpc_server_reconnect_timeout_s"] = "5"
     command = ["sbatch", "--parsable", *HERE, REPOSITORY / "docker" / "slurm.sbatch"]
     submitted = subprocess.run(
         [*command, workplace.file], cwd=tmp_path, env=environment, capture_output=True, text=True
@@ -84,11 +86,12 @@ def test_a_job_near_its_time_limit_is_put_back_and_goes_on(
         subprocess.run(["scancel", "--batch", "--signal=USR1", job], env=slurm, check=True)
         await_(lambda: "back into the queue" in log.read_text())
         assert {run.info.status for run in workplace.trial_runs("slurm").values()} == {"KILLED"}
-        await_(lambda: state(job, slurm) == "PENDING")
+        await_(lambda: state(job, slurm) == "PENDING", pause=0.5)
         subprocess.run(
             ["scontrol", "update", f"JobId={job}", "StartTime=now"], env=slurm, check=True
         )
-        await_(lambda: state(job, slurm) in ("COMPLETED", "FAILED", "CANCELLED"), seconds=300)
+        ends = ("COMPLETED", "FAILED", "CANCELLED")
+        await_(lambda: state(job, slurm) in ends, seconds=300, pause=0.5)
         assert state(job, slurm) == "COMPLETED"
         assert "back into the queue" in log.read_text(), "each turn adds to the log"
         for trial in trials:
