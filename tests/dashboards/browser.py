@@ -79,11 +79,13 @@ def started_chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def opened_tab(chromium: Any, address: str, **options: Any) -> Iterator[Any]:
-    """A tab at an address, loaded; fails on anything that the browser's console reports."""
+def opened_tab(context: Any, address: str) -> Iterator[Any]:
+    """A tab at an address, loaded; fails on anything that the browser's console reports.
+
+    `context`: of the browser; what one of its tabs has loaded, the next need not load again.
+    """
     # the browser drops its requests where the machine's networks change
     with networks_at_rest():
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         errors: list[str] = []
@@ -92,7 +94,7 @@ def opened_tab(chromium: Any, address: str, **options: Any) -> Iterator[Any]:
         page.goto(address)
         settle(page)
         yield page
-        context.close()
+        page.close()
     assert not errors, errors
 
 

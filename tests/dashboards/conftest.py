@@ -269,7 +269,9 @@ SHORT = (
     "cohorts=[{teachers: [wrn_16_2], students: [resnet20]}]",
     "temperatures=[1, 2]",
     "seeds=[0, 1]",
-    "recipe.train_images=null",
+    # as many steps as a page shows one by one, of few images
+    "recipe.train_images=400",
+    "recipe.batch_size=16",
     "recipe.epochs=1",
     "recipe.milestones=[]",
 )

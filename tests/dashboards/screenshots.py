@@ -34,7 +34,8 @@ def main() -> None:
         for name, scheme in SHOTS:
             ending = "-dark" if scheme == "dark" else ""
             path = folder / f"{name.lower()}{ending}.png"
-            with opened_tab(chromium, address, viewport=LAPTOP, color_scheme=scheme) as page:
+            shown = {"viewport": LAPTOP, "color_scheme": scheme}
+            with chromium.new_context(**shown) as context, opened_tab(context, address) as page:
                 show(page, name)
                 page.screenshot(path=path)
             print(f"{path}: {path.stat().st_size // 1000} kB")

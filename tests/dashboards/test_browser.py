@@ -56,9 +56,16 @@ def chromium() -> Iterator[Any]:
         yield process
 
 
+@pytest.fixture(scope="module")
+def laptop(chromium: Any) -> Iterator[Any]:
+    viewport = {"width": 1280, "height": 900}
+    with chromium.new_context(viewport=viewport, accept_downloads=True) as context:
+        yield context
+
+
 @pytest.fixture
-def tab(chromium: Any, dashboard: str) -> Iterator[Any]:
-    with opened_tab(chromium, dashboard, accept_downloads=True) as page:
+def tab(laptop: Any, dashboard: str) -> Iterator[Any]:
+    with opened_tab(laptop, dashboard) as page:
         yield page
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from switokd.files.lock import one_at_a_time
-from tests.forks.sitecustomize import AGENTS, SERVER, SOCKET
+from tests.forks.sitecustomize import AGENTS, HOOK, SERVER, SOCKET
 from tests.processes import await_
 from tests.shared_folder import VARIABLE
 
@@ -36,8 +36,14 @@ def forking(*path: Path | str) -> dict[str, str]:
                 )
             await_((folder / SOCKET).exists, of=server)
     # Python looks for `sitecustomize` in the first
-    places = filter(None, [Path(__file__).parent, *path, os.environ.get("PYTHONPATH")])
-    return {SERVER: str(folder), "PYTHONPATH": os.pathsep.join(map(str, places)), **AGENTS}
+    here = Path(__file__).parent
+    places = filter(None, [here, *path, os.environ.get("PYTHONPATH")])
+    return {
+        SERVER: str(folder),
+        HOOK: str(here / "gate.py"),
+        "PYTHONPATH": os.pathsep.join(map(str, places)),
+        **AGENTS,
+    }
 
 
 def starter(process: psutil.Process) -> psutil.Process:

@@ -35,7 +35,9 @@ class RankProcesses:
     """Processes that wait for trials: starting one takes longer than a test's training."""
 
     def __init__(self, count: int, folder: Path) -> None:
-        context = multiprocessing.get_context("spawn")
+        # torch is imported once
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["torch", "torchvision"])
         self._folder, self._calls = folder, 0
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []

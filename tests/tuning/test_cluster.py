@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -168,15 +167,16 @@ def test_a_node_without_the_users_module_is_given_it(
 
 
 def test_a_trial_over_two_nodes_outlives_either(cluster: Cluster, place: Workplace) -> None:
-    trials = write_pair(place, "ranks", 12)
+    trials = write_pair(place, "ranks")
     sweep = place.start("sweep", place.file.name)
     for number, trial in enumerate(trials, start=4):
-        await_(lambda t=trial: place.checkpoints(t), of=sweep)
+        await_(lambda t=trial: place.held(t), of=sweep)
         (rank_1,) = rank_processes()
         worker = psutil.Process(place.worker_pid(trial))
         lost = node_of(cluster, rank_1 if trial is trials[0] else worker)
         assert node_of(cluster, rank_1) != node_of(cluster, worker)
         cluster.remove_node(lost, allow_graceful=False)
+        place.let(None, trial)
         add_node(cluster, number)
     output, _ = sweep.communicate(timeout=240)
     assert sweep.returncode == 0, output
@@ -196,19 +196,20 @@ def test_a_removed_node_loses_and_doubles_nothing(cluster: Cluster, place: Workp
     content = small_experiment(
         name="removal",
         methods=["dml", "switokd"],
-        recipe={"epochs": 4},
-        resources={"checkpoint_seconds": 0.4},
+        resources={"checkpoint_seconds": 0},
     )
     trials = place.write(content).trials
+    place.let(2, *trials)
     sweep = place.start("sweep", place.file.name)
     workers: dict[str, int] = {}
     for trial in trials:
-        await_(lambda t=trial: len(place.checkpoints(t)) > 1, of=sweep)
-        workers[trial.trial_id] = place.hold_worker(trial)
+        await_(lambda t=trial: place.held(t), of=sweep)
+        pid = place.worker_pid(trial)
+        assert pid is not None
+        workers[trial.trial_id] = pid
     assert len(set(workers.values())) == 2, "the trials share a node"
-    for worker in workers.values():
-        os.kill(worker, signal.SIGCONT)
     cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
+    place.let(None, *trials)
     output, _ = sweep.communicate(timeout=240)
     assert sweep.returncode == 0, output
     assert sum("it goes on from its checkpoint" in line for line in output.splitlines()) == 1

@@ -13,6 +13,7 @@ import pytest
 
 from switokd.spec.experiment import load_experiment
 from switokd.spec.trial import TrialSpec
+from tests.forks import forking
 from tests.forks.command import Command
 from tests.processes import await_
 from tests.tuning.test_survival import assert_as_if_undisturbed
@@ -39,15 +40,13 @@ def ray_process(driver: int, name: str) -> int | None:
     return None
 
 
-def await_training(workplace: Workplace, trial: TrialSpec) -> None:
-    before = set(workplace.checkpoints(trial))
-    await_(lambda: set(workplace.checkpoints(trial)) - before, START_SECONDS)
-
-
-def kill_in_training(workplace: Workplace, trial: TrialSpec, driver: Command, name: str) -> float:
-    """Kill a process of the driver's Ray while the trial is trained on it; the time."""
+def kill_in_training(
+    workplace: Workplace, trial: TrialSpec, driver: Command, name: str, steps: int = 2
+) -> float:
+    """Kill a process of the driver's Ray when the trial has been trained so far on it; the time."""
     process = await_(lambda: ray_process(driver.pid, name), START_SECONDS)
-    await_training(workplace, trial)
+    workplace.let(steps, trial)
+    await_(lambda: workplace.held(trial), START_SECONDS, of=driver)
     os.kill(process, signal.SIGKILL)
     return time.monotonic()
 
@@ -58,11 +57,11 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
     content = small_experiment(
         name="lost",
         methods=["switokd"],
-        # longer than it takes to see that Ray has died
-        recipe={"epochs": 32, "train_images": None},
-        resources={"checkpoint_seconds": 0.2},
+        recipe={"epochs": 2},
+        resources={"checkpoint_seconds": 0},
     )
-    place.write(content)
+    # it never ends before all has been seen
+    place.let(0, *place.write(content).trials)
     yield place
     place.close()
 
@@ -82,7 +81,7 @@ def test_a_sweep_goes_on_by_itself_and_at_last_says_how_to(
     kill_in_training(place, trial, driver, "raylet")
     before = place.worker_pid(trial)
     await_(lambda: place.worker_pid(trial) != before, START_SECONDS)
-    killed = kill_in_training(place, trial, driver, "gcs_server")
+    killed = kill_in_training(place, trial, driver, "gcs_server", steps=4)
     output, _ = driver.communicate(timeout=90)
     assert time.monotonic() - killed < 60
     assert driver.returncode == 1, output
@@ -97,14 +96,11 @@ def test_a_sweep_goes_on_by_itself_and_at_last_says_how_to(
     assert place.checkpoints(trial)
 
     del place.environment["SWITOKD_RAY_RESTARTS"]
-    # as many checkpoints as until here would take a slow machine minutes
-    seldom = "resources.checkpoint_seconds=60"
-    status, output = place.sweep(seldom)
+    place.let(None, trial)
+    status, output = place.sweep()
     assert status == 0, output
     assert {run.info.status for run in place.runs("lost")} == {"FINISHED"}
-    (same,) = load_experiment(place.file, [seldom]).trials
-    assert same.trial_id == trial.trial_id
-    assert_as_if_undisturbed(place, same)
+    assert_as_if_undisturbed(place, trial)
 
 
 def test_an_interrupt_that_ray_no_longer_obeys_ends_the_sweep(
@@ -121,8 +117,10 @@ def test_an_interrupt_that_ray_no_longer_obeys_ends_the_sweep(
 
 
 def test_a_lost_head_of_a_cluster_ends_the_sweep_with_what_goes_on(
-    place: Workplace, trial: TrialSpec
+    place: Workplace, trial: TrialSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name, value in forking().items():
+        monkeypatch.setenv(name, value)
     prepare()
     # Ray reads its authentication mode when it is first imported
     from ray.cluster_utils import Cluster
@@ -140,7 +138,8 @@ def test_a_lost_head_of_a_cluster_ends_the_sweep_with_what_goes_on(
         place.environment |= {name: os.environ[name] for name in names}
         place.environment["RAY_ADDRESS"] = cluster.address
         driver = place.start("sweep", place.file.name)
-        await_(lambda: place.checkpoints(trial), START_SECONDS)
+        place.let(2, trial)
+        await_(lambda: place.held(trial), START_SECONDS, of=driver)
         gcs = await_(lambda: ray_process(os.getpid(), "gcs_server"))
         os.kill(gcs, signal.SIGKILL)
         killed = time.monotonic()

@@ -28,17 +28,19 @@ print(json.dumps([group["state"] for group in placement_group_table().values()])
 """
 
 
-def write_pair(workplace: Workplace, name: str, epochs: int) -> tuple[TrialSpec, ...]:
-    """Two trials, one after the other: each takes both cores."""
-    return workplace.write(
+def write_pair(workplace: Workplace, name: str) -> tuple[TrialSpec, ...]:
+    """Two trials, one after the other: each takes both cores. They are held after two steps."""
+    trials = workplace.write(
         small_experiment(
             name=name,
             cohorts=[{"teachers": ["wrn_16_1"], "students": ["wrn_16_1"]}],
             methods=["dml", {"switokd": {"threshold": 0.2}}],
-            recipe={"epochs": epochs, "train_images": 256},
+            recipe={"epochs": 2, "train_images": 256},
             resources={"workers": 2, "checkpoint_seconds": 0},
         )
     ).trials
+    workplace.let(2, *trials)
+    return trials
 
 
 def rank_processes() -> list[psutil.Process]:
@@ -75,15 +77,17 @@ def assert_finished_as_alone(workplace: Workplace, trials: tuple[TrialSpec, ...]
 def test_a_killed_rank_or_worker_costs_what_is_after_the_last_checkpoint(
     workplace: Workplace,
 ) -> None:
-    trials = write_pair(workplace, "killed", 12)
+    trials = write_pair(workplace, "killed")
     sweep = workplace.start("sweep", workplace.file.name)
-    await_(lambda: workplace.checkpoints(trials[0]), of=sweep)
+    await_(lambda: workplace.held(trials[0]), of=sweep)
     (rank_1,) = rank_processes()
     rank_1.send_signal(signal.SIGKILL)
-    await_(lambda: workplace.checkpoints(trials[1]), of=sweep)
+    workplace.let(None, trials[0])
+    await_(lambda: workplace.held(trials[1]), of=sweep)
     pid = workplace.worker_pid(trials[1])
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
+    workplace.let(None, trials[1])
     output, _ = sweep.communicate(timeout=300)
     assert sweep.returncode == 0, output
     assert "Traceback" not in output
@@ -93,14 +97,15 @@ def test_a_killed_rank_or_worker_costs_what_is_after_the_last_checkpoint(
 
 
 def test_an_interrupted_sweep_leaves_nothing_and_goes_on(workplace: Workplace) -> None:
-    trials = write_pair(workplace, "interrupted", 4)
+    trials = write_pair(workplace, "interrupted")
     sweep = workplace.start("sweep", workplace.file.name)
-    await_(lambda: workplace.checkpoints(trials[0]), of=sweep)
+    await_(lambda: workplace.held(trials[0]), of=sweep)
     os.kill(sweep.pid, signal.SIGINT)
     output, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 130, output
     assert placement_groups(workplace) == {"REMOVED"}
     await_(lambda: not rank_processes())
+    workplace.let(None, *trials)
     status, output = workplace.sweep()
     assert status == 0, output
     assert "1 at once, in 2 processes with 1 CPU cores and 0 GPUs each" in output

@@ -36,8 +36,8 @@ def test_the_process_is_killed_and_a_trial_fails_and_the_others_end_undisturbed(
     content = small_experiment(
         name="shared",
         methods=["dml", "switokd"],
-        recipe={"epochs": 12, "train_images": 400},
-        resources={"trials_per_gpu": 2, "gpu_sharing": "threads", "checkpoint_seconds": 0.4},
+        recipe={"epochs": 2},
+        resources={"trials_per_gpu": 2, "gpu_sharing": "threads", "checkpoint_seconds": 0},
     )
     content["cohorts"].append(DIVERGING)
     good, bad = [], []
@@ -45,12 +45,14 @@ def test_the_process_is_killed_and_a_trial_fails_and_the_others_end_undisturbed(
         rates = [network.learning_rate for network in trial.networks.values()]
         (bad if max(rates) > 1 else good).append(trial)
     first, second = good
+    workplace.let(2, *good)
     driver = workplace.start("sweep", workplace.file.name)
-    await_(lambda: all(map(workplace.checkpoints, good)), of=driver)
+    await_(lambda: all(map(workplace.held, good)), of=driver)
     process = workplace.worker_pid(first)
     assert process is not None
     assert workplace.worker_pid(second) == process
     os.kill(process, signal.SIGKILL)
+    workplace.let(None, *good)
     output, _ = driver.communicate(timeout=300)
     assert driver.returncode == 1
     assert "its worker ended: it goes on from its checkpoint" in output

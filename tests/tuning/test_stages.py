@@ -114,17 +114,23 @@ def test_a_killed_sweep_goes_on_with_its_stages(tmp_path: Path) -> None:
     content = staged(
         "kd",
         "rco",
-        recipe={"epochs": 4, "train_images": None},
-        resources={"checkpoint_seconds": 0.05},
+        resources={"checkpoint_seconds": 0},
     )
     trials = workplace.write(content).trials
     (teacher,) = teachers_of(trials).values()
+    # into its second epoch
+    workplace.let(5, teacher)
     sweep = workplace.start("sweep", workplace.file.name)
-    await_(lambda: len(workplace.checkpoints(teacher)) > 1, of=sweep)
+    await_(lambda: workplace.held(teacher), of=sweep)
+    worker = workplace.worker_pid(teacher)
+    assert worker is not None
     os.killpg(sweep.pid, signal.SIGKILL)
     sweep.wait()
-    status, output = workplace.sweep()
-    assert status == 0, output
+    sweep = workplace.start("sweep", workplace.file.name)
+    await_(lambda: workplace.worker_pid(teacher) != worker, of=sweep)
+    workplace.let(None, teacher)
+    output, _ = sweep.communicate(timeout=200)
+    assert sweep.returncode == 0, output
     assert "3 trials, 0 finished before, 3 to train" in output
     runs = workplace.trial_runs("staged")
     assert {run.info.status for run in runs.values()} == {"FINISHED"}

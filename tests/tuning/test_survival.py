@@ -58,23 +58,26 @@ def test_killed_workers_killed_drivers_and_interrupts_lose_and_double_nothing(
     content = small_experiment(
         name="hard",
         methods=["dml", "switokd"],
-        recipe={"epochs": 10, "train_images": None},
-        resources={"checkpoint_seconds": 0.4},
+        recipe={"epochs": 4},
+        resources={"checkpoint_seconds": 0},
     )
     trials = workplace.write(content).trials
     victim = trials[1]
+    steps = 0
 
-    def new_checkpoint() -> None:
-        before = workplace.checkpoints(victim)
-        await_(lambda: set(workplace.checkpoints(victim)) - set(before))
+    def go_on() -> None:
+        nonlocal steps
+        steps += 3
+        workplace.let(steps, *trials)
+        await_(lambda: workplace.held(victim))
 
     driver = workplace.start("sweep", workplace.file.name)
-    new_checkpoint()
+    go_on()
     worker = workplace.worker_pid(victim)
     assert worker is not None
     os.kill(worker, signal.SIGKILL)
     await_(lambda: workplace.worker_pid(victim) not in (worker, None))
-    new_checkpoint()
+    go_on()
     assert driver.poll() is None
     driver.kill()
     driver.wait()
@@ -82,7 +85,7 @@ def test_killed_workers_killed_drivers_and_interrupts_lose_and_double_nothing(
     worker = workplace.worker_pid(victim)
     driver = workplace.start("sweep", workplace.file.name)
     await_(lambda: workplace.worker_pid(victim) not in (worker, None))
-    new_checkpoint()
+    go_on()
     _interrupt(driver)
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 130, output
@@ -99,6 +102,7 @@ def test_killed_workers_killed_drivers_and_interrupts_lose_and_double_nothing(
     assert driver.returncode == 130, output
     assert "Traceback" not in output
 
+    workplace.let(None, *trials)
     status, output = workplace.sweep()
     assert status == 0, output
     assert {run.info.status for run in workplace.runs("hard")} == {"FINISHED"}

@@ -19,6 +19,7 @@ from switokd.spec.trial import TrialSpec
 from switokd.train import run
 from tests.forks import forking
 from tests.forks.command import Command
+from tests.forks.gate import HELD, STEPS
 from tests.forks.sitecustomize import HOOK
 from tests.processes import RAY_SETTINGS
 from tests.shared_folder import put_empty_store
@@ -87,6 +88,27 @@ class Workplace:
     def train_alone(self, trial: TrialSpec) -> Path:
         """The folder of the trial, trained undisturbed in this process on one thread."""
         return run(trial, runs=self.folder / "alone", threads=1).folder
+
+    def let(self, steps: int | None, *trials: TrialSpec) -> None:
+        """Hold trials when they have done so many steps, or hold them no longer."""
+        for trial in trials:
+            gate = self.folder / STEPS.format(trial.trial_id)
+            (self.folder / HELD.format(trial.trial_id)).unlink(missing_ok=True)
+            if steps is None:
+                gate.unlink()
+            else:
+                # who reads it finds the old number or the new one
+                new = gate.with_suffix(".new")
+                new.write_text(str(steps), encoding="utf-8")
+                new.replace(gate)
+
+    def held(self, trial: TrialSpec) -> bool:
+        """Whether it has done all steps that it may, the last of them after a checkpoint."""
+        try:
+            done = (self.folder / HELD.format(trial.trial_id)).read_text()
+        except OSError:
+            return False
+        return done == (self.folder / STEPS.format(trial.trial_id)).read_text()
 
     def trial_folder(self, trial: TrialSpec) -> Path:
         return self.folder / "runs" / trial.experiment / "trials" / trial.trial_id
