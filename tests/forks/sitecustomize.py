@@ -112,11 +112,13 @@ def _begin() -> None:
     while rest and rest[0] in ("-u", "-B"):
         del rest[0]
     descriptors = STREAMS
-    if rest[:1] == ["-c"]:
+    if not rest:
+        return
+    if rest[0] == "-c":
         # a child of multiprocessing's, with all that it has inherited
         path, ours = [""], rest[1].startswith("from multiprocessing.spawn import spawn_main")
         descriptors = {number: number for number in range(1024) if _is_open(number)}
-    elif rest[:1] == ["-m"]:
+    elif rest[0] == "-m":
         path, ours = [os.getcwd()], rest[1] in MODULES  # noqa: PTH109
     else:
         path, ours = [os.path.dirname(rest[0])], rest[0].endswith(SCRIPTS)  # noqa: PTH120

@@ -24,7 +24,8 @@ import ray
 from ray.util import placement_group_table
 
 ray.init(logging_level="ERROR", log_to_driver=False)
-print(json.dumps([group["state"] for group in placement_group_table().values()]))
+# Ray may have more to say
+print("states:", json.dumps([group["state"] for group in placement_group_table().values()]))
 """
 
 
@@ -63,7 +64,8 @@ def placement_groups(workplace: Workplace) -> set[str]:
         text=True,
         check=True,
     )
-    return set(json.loads(answer.stdout.splitlines()[-1]))
+    (said,) = (line for line in answer.stdout.splitlines() if line.startswith("states:"))
+    return set(json.loads(said.removeprefix("states:")))
 
 
 def assert_finished_as_alone(workplace: Workplace, trials: tuple[TrialSpec, ...]) -> None:
