@@ -100,10 +100,12 @@ class Server:
             _set_namespace(os.getpid(), "pid")
             for descriptor in descriptors:
                 os.close(descriptor)
-            connection.sendall(b"%d\n" % child)
-            connection.setblocking(False)
             self._askers[child] = connection
             self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear(child))
+            # one who is gone by now is heard to be
+            with suppress(OSError):
+                connection.sendall(b"%d\n" % child)
+            connection.setblocking(False)
             return
         connection.close()
 
