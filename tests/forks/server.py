@@ -97,6 +97,10 @@ class Server:
             child = os.fork()
             if child == 0:
                 _become(request, descriptors, asker)
+            if request["group"]:
+                # also here: who asks may signal the group as soon as it knows the id
+                with suppress(OSError):
+                    os.setpgid(child, child)
             _set_namespace(os.getpid(), "pid")
             for descriptor in descriptors:
                 os.close(descriptor)

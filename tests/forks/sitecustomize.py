@@ -88,13 +88,14 @@ def _stand_for(connection: socket.socket) -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, pass_on)
     with connection.makefile() as said:
-        child, status = said.readline().strip(), 1
+        child = said.readline().strip()
         # whose stand-in this is, for who looks into the list of processes
         with open("/proc/self/comm", "w") as name:  # noqa: PTH123
             name.write(f"for {child}")
         status = int(said.readline() or 1)
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL) if -status != signal.SIGKILL else None
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)
 
