@@ -63,7 +63,6 @@ class TinyData:
             self.splits[split] = ((centres[labels] + noise).to(device), labels.to(device))
         self.generator = torch.Generator().manual_seed(seed)
         self.epoch_start: Tensor | None = None
-        self.closed = False
 
     def images_of_step(self, step: int) -> int:
         return min(BATCH_SIZE, TRAIN_IMAGES - step * BATCH_SIZE)
@@ -88,9 +87,6 @@ class TinyData:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.generator.set_state(state["generator"])
         self.epoch_start = None
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def tiny_networks(

@@ -9,11 +9,20 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 import torch
+from pydantic import create_model
 
 from switokd import user_modules
+from switokd.methods.settings import SETTINGS, KDCLSettings
+from switokd.models import MODELS
+from switokd.spec import tracked_params as params_module
+from switokd.spec.identity import AddedLater
+from switokd.spec.recipe import NetworkSpec, Recipe
+from switokd.spec.trial import TrialSpec
+from tests.compatibility.tiny_networks import TINY_NETWORKS
 from tests.processes import RAY_SETTINGS
 from tests.shared_folder import VARIABLE, open_shared_folder
 from tests.tuning.shared_ray import running_ray
@@ -54,6 +63,13 @@ def _process_wide_switches() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.fixture
+def tiny_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The zoo has the tiny networks too."""
+    for name, builder in TINY_NETWORKS.items():
+        monkeypatch.setitem(MODELS, name, builder)
+
+
 @pytest.fixture(autouse=True)
 def main_module() -> Iterator[None]:
     """Streamlit's test harness leaves its page as `__main__`, which spawned processes run again."""
@@ -81,6 +97,28 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Use
     for name, module in list(sys.modules.items()):
         if name not in known and str(folder) in str(getattr(module, "__file__", "")):
             del sys.modules[name]
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A later version of the schema: a new field in a method's settings, a recipe, a network."""
+    settings: Any = create_model(
+        "LaterSettings",
+        __base__=KDCLSettings,
+        warmth=(Annotated[float, AddedLater(0.0)], 0.0),
+    )
+    recipe: Any = create_model(
+        "LaterRecipe", __base__=Recipe, mixup=(Annotated[float, AddedLater(0.0)], 0.0)
+    )
+    network: Any = create_model(
+        "LaterNetwork", __base__=NetworkSpec, nesterov=(Annotated[bool, AddedLater(False)], False)
+    )
+    spec: Any = create_model(
+        "LaterTrial", __base__=TrialSpec, recipe=(recipe, ...), networks=(dict[str, network], ...)
+    )
+    monkeypatch.setitem(SETTINGS, "kdcl", settings)
+    monkeypatch.setattr(params_module, "TrialSpec", spec)
+    return spec
 
 
 @pytest.fixture(scope="session")

@@ -45,11 +45,11 @@ class ReplacedBy:
 Mark = TypeVar("Mark", NotIdentity, AddedLater, ReplacedBy)
 
 
-def walk(value: Any, *, complete: bool = False) -> Any:
+def walk(value: Any) -> Any:
     """`value` as plain containers, model by model and element by element, as its marks say.
 
     The one walk that says which fields of a trial count, and when: whoever identifies, compares or
-    describes trials uses it. `complete` keeps the fields that have their introductory value.
+    describes trials uses it.
     """
     if isinstance(value, BaseModel):
         later = later_fields(type(value))
@@ -61,14 +61,14 @@ def walk(value: Any, *, complete: bool = False) -> Any:
         names = [name for name in counted_fields(type(value)) if name not in replaced]
         counted = ((name, getattr(value, name)) for name in names)
         return {
-            name: walk(content, complete=complete)
+            name: walk(content)
             for name, content in counted
-            if complete or name not in later or later[name] != content
+            if name not in later or later[name] != content
         }
     if isinstance(value, dict):
-        return {key: walk(content, complete=complete) for key, content in value.items()}
+        return {key: walk(content) for key, content in value.items()}
     if isinstance(value, list | tuple):
-        return [walk(content, complete=complete) for content in value]
+        return [walk(content) for content in value]
     return value
 
 

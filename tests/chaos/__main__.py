@@ -64,7 +64,7 @@ def disturbed(folder: Path, store: str, kills: int, seed: int) -> dict[str, Any]
         starts = killer.disturb(kills, more)
         output = ""
         for _ in range(CALLS_TO_END):
-            status, output = workplace.sweep()
+            status, output = workplace.run("sweep", workplace.file.name)
             if status == 0:
                 break
         assert status == 0, output

@@ -11,8 +11,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+
+import psutil
 
 from tests.forks.command import SWITOKD
 from tests.forks.sitecustomize import SERVER
@@ -103,23 +103,11 @@ class Killer:
 
 def descendants(ancestor: int) -> dict[int, str]:
     """The commands of all living processes below one, by their id."""
-    parents: dict[int, int] = {}
-    commands: dict[int, str] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            # pid (name) state parent ...
-            name, _, rest = stat.read_text().rpartition(")")
-            state, parent = rest.split()[:2]
-            if state != "Z":
-                pid = int(stat.parent.name)
-                parents[pid], commands[pid] = int(parent), name.partition("(")[2]
     found = {}
-    for pid, command in commands.items():
-        above: Any = pid
-        while (above := parents.get(above)) is not None:
-            if above == ancestor:
-                found[pid] = command
-                break
+    for process in psutil.Process(ancestor).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = process.name()
     return found
 
 

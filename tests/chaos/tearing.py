@@ -72,7 +72,7 @@ def tear(workplace: Workplace, template: Path) -> Iterator[Outcome]:
             shutil.rmtree(runs, ignore_errors=True)
             shutil.copytree(template, runs)
             damage(runs / path.relative_to(template))
-            sweep, swept = workplace.sweep()
+            sweep, swept = workplace.run("sweep", workplace.file.name)
             compare, compared = workplace.run("compare")
             traceback = "Traceback" in swept + compared
             yield Outcome(kind, how, sweep, compare, traceback)

@@ -10,7 +10,6 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -27,6 +26,7 @@ from dashboards.store.kept_by_run import KeptByRun
 from dashboards.store.kept_trials import KeptTrials
 from dashboards.store.runs import RunFrames
 from dashboards.store.timeline_source import link_points
+from tests.dashboards.conftest import StoreWriter, record
 from tests.tuning.mlflow_server import Server
 
 pytestmark = pytest.mark.slow
@@ -45,13 +45,9 @@ COLUMNS = {
 
 
 @pytest.fixture(scope="module")
-def big_store(
-    tmp_path_factory: pytest.TempPathFactory,
-    make_writer: Callable[[Path], Any],
-    record: Callable[..., dict[str, Any]],
-) -> str:
+def big_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Four real runs, copied in SQL with other seeds and temperatures; ten have every window."""
-    writer = make_writer(tmp_path_factory.mktemp("big"))
+    writer = StoreWriter(tmp_path_factory.mktemp("big"))
     scores = {"T1": (97.0, 96.5), "S1": (95.0, 94.5)}
     templates = []
     for method in ("dml", "switokd"):

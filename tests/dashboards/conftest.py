@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,12 @@ START = 1_700_000_000_000
 counter = itertools.count()
 
 
-def make_record(
+def record(
     teachers: tuple[str, ...] = ("wrn_16_2",),
     students: tuple[str, ...] = ("resnet20",),
     method: str = "switokd",
     *,
-    scores: dict[str, tuple[float, float]],
+    scores: dict[str, tuple[float, float]] | None = None,
     settings: str = "",
     temperature: float = 1.0,
     seed: int = 0,
@@ -43,6 +43,7 @@ def make_record(
     """One trial as `RunFrames.trials` gives it; `scores` are best and last top-1 by network."""
     models = {f"T{i}": name for i, name in enumerate(teachers, 1)}
     models |= {f"S{i}": name for i, name in enumerate(students, 1)}
+    scores = scores or dict.fromkeys(models, (95.0, 95.0))
     pair = "+".join(students) if not teachers else "+".join(teachers) + ">" + "+".join(students)
     number = next(counter)
     identity = (pair, method, settings, temperature, seed, epochs, dataset)
@@ -85,14 +86,8 @@ def make_record(
     return row | extra
 
 
-@pytest.fixture(scope="session")
-def record() -> Callable[..., Record]:
-    return make_record
-
-
-@pytest.fixture(scope="session")
-def frame_of() -> Callable[[list[Record]], pd.DataFrame]:
-    return lambda records: typed(pd.DataFrame.from_records(records))
+def frame_of(records: list[Record]) -> pd.DataFrame:
+    return typed(pd.DataFrame.from_records(records))
 
 
 def link_timeline(steps: int, steps_per_epoch: int, link: str, seed: int) -> pd.DataFrame:
@@ -202,15 +197,9 @@ class StoreWriter:
 TAGS = ("trial_id", "topology", "pair", "method", "variant", "git_commit")
 
 
-@pytest.fixture(scope="session")
-def make_writer() -> Callable[[Path], StoreWriter]:
-    """Writers to stores of their own."""
-    return StoreWriter
-
-
 @pytest.fixture
-def writer(tmp_path: Path, make_writer: Callable[[Path], StoreWriter]) -> StoreWriter:
-    return make_writer(tmp_path)
+def writer(tmp_path: Path) -> StoreWriter:
+    return StoreWriter(tmp_path)
 
 
 def quickstart_records() -> list[Record]:
@@ -220,7 +209,7 @@ def quickstart_records() -> list[Record]:
         bump = 0.3 * seed
         for model, score in {"wrn_16_2": 97.5, "wrn_16_1": 96.5, "resnet20": 95.0}.items():
             scores = {"S1": (score + bump + 0.2, score + bump)}
-            records.append(make_record((), (model,), "vanilla", scores=scores, seed=seed))
+            records.append(record((), (model,), "vanilla", scores=scores, seed=seed))
         for temperature, (method, gain) in itertools.product(
             (1.0, 2.0), {"dml": 0.5, "switokd": 1.2}.items()
         ):
@@ -233,11 +222,9 @@ def quickstart_records() -> list[Record]:
                 "seconds": 10.0 if method == "dml" else 7.5,
                 "share": 0.0 if method == "dml" else 0.3 + 0.01 * seed,
             }
-            records.append(make_record(method=method, scores=scores, **common))
+            records.append(record(method=method, scores=scores, **common))
             both = {**scores, "T2": (97.0, 96.8 + noise)}
-            records.append(
-                make_record(("wrn_16_2", "wrn_16_1"), method=method, scores=both, **common)
-            )
+            records.append(record(("wrn_16_2", "wrn_16_1"), method=method, scores=both, **common))
     return records
 
 
@@ -258,8 +245,8 @@ def write_quickstart(folder: Path) -> None:
         writer.write(row)
     scores = {"T1": (50.0, 50.0), "S1": (50.0, 50.0)}
     now = int(1000 * time.time())
-    failed = make_record(scores=scores, seed=7, status="FAILED")
-    running = make_record(scores=scores, seed=8, status="RUNNING", start_time=now - 60_000)
+    failed = record(scores=scores, seed=7, status="FAILED")
+    running = record(scores=scores, seed=8, status="RUNNING", start_time=now - 60_000)
     for row in (failed, running):
         writer.write(row, artifacts=False)
 
@@ -285,12 +272,10 @@ def swept(
     """What a real quickstart sweep left; two methods of one pair and seed are explained."""
     workplace = Workplace(tmp_path_factory.mktemp("swept"), **shared_ray)
     experiments = Path(__file__).parents[2] / "experiments"
-    status, output = workplace.run("sweep", str(experiments / "quickstart.yaml"), *SHORT)
-    assert status == 0, output
+    workplace.start("sweep", str(experiments / "quickstart.yaml"), *SHORT).ended()
     runs = [explained_run(workplace, variant) for variant in ("dml", "switokd")]
     for process in [workplace.start("explain", run_id) for run_id in runs]:
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, output
+        process.ended(timeout=120)
     yield workplace
     workplace.close()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,33 +14,9 @@ from dashboards.analysis.comparison import comparison_frame, comparison_notes
 from dashboards.figures.cost_figure import cost_figure
 from dashboards.reports.wording import cost_in_words, front_in_words
 from dashboards.store.runs import with_teachers_apart
+from tests.dashboards.conftest import Record, frame_of, record
 
-Record = dict[str, Any]
-MakeRecord = Callable[..., Record]
-FrameOf = Callable[[list[Record]], pd.DataFrame]
 SECONDS = "train_seconds"
-
-
-@pytest.mark.parametrize(
-    ("costs", "values", "front"),
-    [
-        ([1, 2, 3], [10, 20, 30], [True, True, True]),
-        # the second costs more than the first, and is worse
-        ([1, 2, 3], [10, 9, 30], [True, False, True]),
-        # as good for more is not worth it
-        ([1, 2], [10, 10], [True, False]),
-        # for the same, the better one
-        ([1, 1, 2], [10, 11, 11], [False, True, False]),
-        # equal points are both there
-        ([1, 1], [10, 10], [True, True]),
-        ([3, 1, 2], [30, 10, 5], [True, True, False]),
-        ([], [], []),
-    ],
-)
-def test_the_front_of_a_few_points(
-    costs: list[float], values: list[float], front: list[bool]
-) -> None:
-    assert pareto_front(costs, values) == front
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
@@ -53,7 +27,7 @@ def test_on_the_front_is_who_is_dominated_by_nobody(points: list[tuple[int, int]
         assert on_front == (not dominated)
 
 
-def offline_trials(record: MakeRecord) -> list[Record]:
+def offline_trials() -> list[Record]:
     """A pair by dml and kd, its networks alone, one seed each of two."""
     records = []
     for seed in (0, 1):
@@ -83,10 +57,8 @@ def row_of(frame: pd.DataFrame, method: str, network: str = "S1") -> pd.Series:
     return rows.iloc[0]
 
 
-def test_the_teachers_training_counts_and_its_frozen_network_does_not(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
-    frame = comparison_frame(frame_of(offline_trials(record)), "dml")
+def test_the_teachers_training_counts_and_its_frozen_network_does_not() -> None:
+    frame = comparison_frame(frame_of(offline_trials()), "dml")
     kd = row_of(frame, "kd")
     assert (kd["train_seconds"], kd["teacher_seconds"]) == (50.0, 40.0)
     # 50 seconds against 30
@@ -99,13 +71,13 @@ def test_the_teachers_training_counts_and_its_frozen_network_does_not(
     assert math.isnan(dml["teacher_seconds"])
 
 
-def test_a_teacher_that_is_not_there_is_told(record: MakeRecord, frame_of: FrameOf) -> None:
-    trials = [each for each in offline_trials(record) if each["pair"] != "wrn_16_2"]
+def test_a_teacher_that_is_not_there_is_told() -> None:
+    trials = [each for each in offline_trials() if each["pair"] != "wrn_16_2"]
     frame = comparison_frame(frame_of(trials))
     assert row_of(frame, "kd")["train_seconds"] == 10.0
     notes = comparison_notes(frame_of(trials))
     assert "the training of 2 trained teachers is not among these trials" in " ".join(notes)
-    assert "trained teacher" not in " ".join(comparison_notes(frame_of(offline_trials(record))))
+    assert "trained teacher" not in " ".join(comparison_notes(frame_of(offline_trials())))
 
 
 def test_params_are_kept_as_if_all_were_trained_there() -> None:
@@ -120,10 +92,8 @@ def test_params_are_kept_as_if_all_were_trained_there() -> None:
     )
 
 
-def test_points_are_the_students_and_the_same_network_alone(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
-    frame = comparison_frame(frame_of(offline_trials(record)))
+def test_points_are_the_students_and_the_same_network_alone() -> None:
+    frame = comparison_frame(frame_of(offline_trials()))
     assert known_costs(frame) == [SECONDS], "these have no other costs"
     points = cost_points(frame, SECONDS)
     found = {row["method"]: (row["cost"], row["on_front"]) for _, row in points.iterrows()}
@@ -135,10 +105,8 @@ def test_points_are_the_students_and_the_same_network_alone(
     )
 
 
-def test_one_network_takes_one_time_whoever_has_taught_it(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
-    trials = offline_trials(record)
+def test_one_network_takes_one_time_whoever_has_taught_it() -> None:
+    trials = offline_trials()
     for trial, milliseconds in zip(trials, (9, 2, 3, 7, 9, 2, 3, 7), strict=True):
         trial["metrics.parameters/S1"] = 100.0
         trial["metrics.milliseconds_per_image/S1"] = float(milliseconds)
@@ -146,8 +114,8 @@ def test_one_network_takes_one_time_whoever_has_taught_it(
     assert set(points["cost"]) == {3.0}
 
 
-def test_the_figure_marks_the_front(record: MakeRecord, frame_of: FrameOf) -> None:
-    points = cost_points(comparison_frame(frame_of(offline_trials(record))), SECONDS)
+def test_the_figure_marks_the_front() -> None:
+    points = cost_points(comparison_frame(frame_of(offline_trials())), SECONDS)
     figure = cost_figure(points, SECONDS)
     (front,) = [trace for trace in figure.data if trace.name == "Pareto front"]
     assert list(front.x) == [9.0, 50.0]

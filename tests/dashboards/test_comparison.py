@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -11,10 +9,7 @@ from scipy import stats
 
 from dashboards.analysis.comparison import COLUMNS, comparison_frame, comparison_notes
 from dashboards.analysis.labels import datasets_of, trial_name
-
-Record = dict[str, Any]
-MakeRecord = Callable[..., Record]
-FrameOf = Callable[[list[Record]], pd.DataFrame]
+from tests.dashboards.conftest import Record, frame_of, record
 
 
 def cell(frame: pd.DataFrame, column: str, **where: object) -> Any:
@@ -24,9 +19,7 @@ def cell(frame: pd.DataFrame, column: str, **where: object) -> Any:
     return frame[column].iloc[0]
 
 
-def test_one_row_per_network_of_a_trial_less_its_seed(
-    quickstart: list[Record], frame_of: FrameOf
-) -> None:
+def test_one_row_per_network_of_a_trial_less_its_seed(quickstart: list[Record]) -> None:
     frame = comparison_frame(frame_of(quickstart))
     # 3 networks alone; 2 methods x 2 temperatures of a pair (2 networks) and a 2T1S cohort (3)
     assert len(frame) == 3 + 4 * 2 + 4 * 3
@@ -35,9 +28,7 @@ def test_one_row_per_network_of_a_trial_less_its_seed(
     assert list(frame) == COLUMNS
 
 
-def test_mean_deviation_and_interval_over_the_seeds(
-    quickstart: list[Record], frame_of: FrameOf
-) -> None:
+def test_mean_deviation_and_interval_over_the_seeds(quickstart: list[Record]) -> None:
     frame = comparison_frame(frame_of(quickstart))
     where = {"pair": "wrn_16_2>resnet20", "variant": "switokd", "temperature": 1, "network": "S1"}
     # 95.0 + 1.2 + (0, 0.3, 0.6) + (0.1, 0.2, 0.0)
@@ -52,9 +43,7 @@ def test_mean_deviation_and_interval_over_the_seeds(
     assert cell(frame, "seed_list", **where) == (0, 1, 2)
 
 
-def test_vanilla_is_joined_by_network_and_paired_over_seeds(
-    quickstart: list[Record], frame_of: FrameOf
-) -> None:
+def test_vanilla_is_joined_by_network_and_paired_over_seeds(quickstart: list[Record]) -> None:
     frame = comparison_frame(frame_of(quickstart))
     where = {"pair": "wrn_16_2+wrn_16_1>resnet20", "variant": "switokd", "temperature": 1}
     reference = stats.ttest_rel([96.3, 96.7, 96.8], [95.0, 95.3, 95.6])
@@ -66,7 +55,7 @@ def test_vanilla_is_joined_by_network_and_paired_over_seeds(
     assert cell(frame, "last_difference", network="T2", **where) == pytest.approx(second - vanilla)
 
 
-def test_holm_corrects_over_the_table(quickstart: list[Record], frame_of: FrameOf) -> None:
+def test_holm_corrects_over_the_table(quickstart: list[Record]) -> None:
     frame = comparison_frame(frame_of(quickstart))
     tested = frame.dropna(subset="last_p_value")
     assert len(tested) == 20
@@ -74,20 +63,15 @@ def test_holm_corrects_over_the_table(quickstart: list[Record], frame_of: FrameO
     assert tested["last_p_holm"].min() == pytest.approx(20 * smallest)
 
 
-def test_vanilla_with_another_learning_rate_is_no_baseline(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
-    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
+def test_vanilla_with_another_learning_rate_is_no_baseline() -> None:
     alone = record((), ("resnet20",), "vanilla", scores={"S1": (94.0, 94.0)})
     alone["params.S1.learning_rate"] = "0.01"
-    frame = comparison_frame(frame_of([record(scores=scores), alone]))
+    frame = comparison_frame(frame_of([record(), alone]))
     assert frame["last_difference"].isna().all()
     assert set(frame["baseline"]) == {""}
 
 
-def test_another_baseline_comes_from_the_same_cohort_and_temperature(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
+def test_another_baseline_comes_from_the_same_cohort_and_temperature() -> None:
     rows = [
         record(method=method, temperature=temperature, seed=seed, scores={"T1": t, "S1": s})
         for method, temperature, seed, t, s in [
@@ -107,13 +91,10 @@ def test_another_baseline_comes_from_the_same_cohort_and_temperature(
     assert frame[frame["method"] == "dml"]["last_difference"].isna().all()
 
 
-def test_a_method_with_several_variants_is_no_baseline_but_a_variant_is(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
-    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
+def test_a_method_with_several_variants_is_no_baseline_but_a_variant_is() -> None:
     rows = [
-        record(method="kdcl", settings="variant=naive", scores=scores),
-        record(method="kdcl", settings="variant=linear", scores=scores),
+        record(method="kdcl", settings="variant=naive"),
+        record(method="kdcl", settings="variant=linear"),
         record(scores={"T1": (97.0, 97.0), "S1": (96.0, 96.0)}),
     ]
     assert comparison_frame(frame_of(rows), "kdcl")["last_difference"].isna().all()
@@ -121,9 +102,7 @@ def test_a_method_with_several_variants_is_no_baseline_but_a_variant_is(
     assert cell(frame, "last_difference", method="switokd", network="S1") == pytest.approx(1.0)
 
 
-def test_a_swept_recipe_key_is_an_axis_and_splits_the_groups(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
+def test_a_swept_recipe_key_is_an_axis_and_splits_the_groups() -> None:
     rows = [
         record(scores={"T1": (1, 1), "S1": (score, score)}, epochs=epochs, seed=seed)
         for epochs, seed, score in [(4, 0, 50), (4, 1, 52), (8, 0, 60), (8, 1, 64)]
@@ -133,10 +112,9 @@ def test_a_swept_recipe_key_is_an_axis_and_splits_the_groups(
     assert cell(students, "last_mean", axes="recipe.epochs=8") == 62
 
 
-def test_failed_and_running_trials_do_not_count(record: MakeRecord, frame_of: FrameOf) -> None:
-    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
+def test_failed_and_running_trials_do_not_count() -> None:
     wrong = {"T1": (0.0, 0.0), "S1": (0.0, 0.0)}
-    rows = [record(scores=scores)] + [
+    rows = [record()] + [
         record(scores=wrong, seed=seed, status=status)
         for seed, status in enumerate(["FAILED", "FAILED", "RUNNING"], 1)
     ]
@@ -150,7 +128,7 @@ def test_failed_and_running_trials_do_not_count(record: MakeRecord, frame_of: Fr
     ]
 
 
-def test_what_a_scheduler_did_to_trials_is_said(record: MakeRecord, frame_of: FrameOf) -> None:
+def test_what_a_scheduler_did_to_trials_is_said() -> None:
     scores = {"T1": (1.0, 1.0), "S1": (1.0, 1.0)}
     tags: list[dict[str, str]] = [
         {"tags.switokd.stopped": "epoch 1: stopped by asha"},
@@ -180,9 +158,7 @@ def test_the_most_used_data_set_comes_first_and_a_smoke_run_last() -> None:
     assert datasets_of(rows) == ["digits", "cifar10", "cifar100 (stand-in)"]
 
 
-def test_a_trial_tracked_in_two_experiments_counts_once(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
+def test_a_trial_tracked_in_two_experiments_counts_once() -> None:
     old = record(scores={"T1": (1, 1), "S1": (1, 1)})
     new = record(scores={"T1": (2, 2), "S1": (2, 2)}, experiment="other")
     assert old["trial_id"] == new["trial_id"]
@@ -191,7 +167,7 @@ def test_a_trial_tracked_in_two_experiments_counts_once(
     assert cell(frame, "last_mean", network="S1") == 2
 
 
-def test_with_a_hold_out_the_test_score_is_compared(record: MakeRecord, frame_of: FrameOf) -> None:
+def test_with_a_hold_out_the_test_score_is_compared() -> None:
     held = {"params.recipe.holdout": "0.1"}
     tested = {"metrics.test_top1/S1": 90.0, "metrics.test_top1_best/S1": 91.0}
     row = record((), ("resnet20",), "vanilla", scores={"S1": (99.0, 98.0)}, **held)
@@ -201,9 +177,7 @@ def test_with_a_hold_out_the_test_score_is_compared(record: MakeRecord, frame_of
     assert cell(frame, "measured_on").startswith("test set, best epoch chosen on the hold-out")
 
 
-def test_the_best_epoch_is_compared_only_where_the_test_set_did_not_choose_it(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
+def test_the_best_epoch_is_compared_only_where_the_test_set_did_not_choose_it() -> None:
     def rows(**extra: Any) -> list[Record]:
         tested = {"metrics.test_top1/S1": 60.0, "metrics.test_top1_best/S1": 70.0}
         alone = {"metrics.test_top1/S1": 55.0, "metrics.test_top1_best/S1": 58.0}
@@ -229,9 +203,7 @@ def test_the_best_epoch_is_compared_only_where_the_test_set_did_not_choose_it(
     assert compared(rows(**held)) == ("best", 70.0, 70.0 - 58.0, (70.0,))
 
 
-def test_holm_of_the_compared_epoch_runs_over_what_is_compared(
-    quickstart: list[Record], frame_of: FrameOf
-) -> None:
+def test_holm_of_the_compared_epoch_runs_over_what_is_compared(quickstart: list[Record]) -> None:
     frame = comparison_frame(frame_of(quickstart))
     assert frame["compared_p_holm"].equals(frame["last_p_holm"])
     assert frame["compared_values"].map(len).tolist() == frame["seeds"].tolist()
@@ -239,9 +211,7 @@ def test_holm_of_the_compared_epoch_runs_over_what_is_compared(
     assert cell(frame, "compared_values", **where) == pytest.approx((96.3, 96.7, 96.8))
 
 
-def test_updates_saved_are_the_expert_steps_where_one_student_decides(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
+def test_updates_saved_are_the_expert_steps_where_one_student_decides() -> None:
     scores = dict.fromkeys(("T1", "T2", "S1", "S2"), (90.0, 90.0))
     links = {"metrics.expert_share/T1-S1": 0.2, "metrics.expert_share/T2-S1": 0.4}
     one = record(("wrn_16_2", "wrn_16_1"), scores=scores, **links)
@@ -254,9 +224,7 @@ def test_updates_saved_are_the_expert_steps_where_one_student_decides(
     assert frame["expert_share"].notna().all()
 
 
-def test_time_saved_is_against_the_cohort_training_at_every_step(
-    quickstart: list[Record], frame_of: FrameOf
-) -> None:
+def test_time_saved_is_against_the_cohort_training_at_every_step(quickstart: list[Record]) -> None:
     frame = comparison_frame(frame_of(quickstart)).query("network == 'S1' and temperature == 1")
     ours = frame[frame["variant"] == "switokd"]
     assert ours["time_saved"].tolist() == pytest.approx([0.25, 0.25])
@@ -264,11 +232,7 @@ def test_time_saved_is_against_the_cohort_training_at_every_step(
     assert ours["expert_share"].tolist() == pytest.approx([0.31, 0.31])
 
 
-def test_no_trials_give_an_empty_comparison(frame_of: FrameOf) -> None:
-    assert comparison_frame(frame_of([])).empty
-
-
-def paper_records(record: MakeRecord, temperature: float = 1.0) -> list[Record]:
+def paper_records(temperature: float = 1.0) -> list[Record]:
     pair: dict[str, Any] = {
         "teachers": ("wrn_16_2",),
         "students": ("mobilenet_v2_x0_5",),
@@ -284,10 +248,8 @@ def paper_records(record: MakeRecord, temperature: float = 1.0) -> list[Record]:
     ]
 
 
-def test_published_values_stand_beside_the_best_epoch(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
-    frame = comparison_frame(frame_of(paper_records(record)))
+def test_published_values_stand_beside_the_best_epoch() -> None:
+    frame = comparison_frame(frame_of(paper_records()))
     ours = frame[frame["variant"] == "switokd"]
     assert cell(ours, "published_mean", network="S1") == 67.24
     assert cell(ours, "published_std", network="S1") == 0.04
@@ -299,17 +261,14 @@ def test_published_values_stand_beside_the_best_epoch(
     assert frame[frame["variant"] == "switokd(threshold=0.6)"]["published_mean"].isna().all()
 
 
-def test_no_published_value_at_another_temperature(record: MakeRecord, frame_of: FrameOf) -> None:
-    frame = comparison_frame(frame_of(paper_records(record, temperature=2.0)))
+def test_no_published_value_at_another_temperature() -> None:
+    frame = comparison_frame(frame_of(paper_records(temperature=2.0)))
     assert frame[frame["method"] == "switokd"]["published_mean"].isna().all()
 
 
-def test_different_commits_and_versions_are_pointed_out(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
-    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
+def test_different_commits_and_versions_are_pointed_out() -> None:
     version = "tags.switokd.version.torch"
-    rows = [record(scores=scores, seed=seed, **{version: "2.14.1"}) for seed in range(3)]
+    rows = [record(seed=seed, **{version: "2.14.1"}) for seed in range(3)]
     assert comparison_notes(frame_of(rows)) == []
     rows[0] |= {"git_commit": "b" * 40 + "-dirty", version: "2.11.0"}
     assert comparison_notes(frame_of(rows)) == [
@@ -319,9 +278,7 @@ def test_different_commits_and_versions_are_pointed_out(
     ]
 
 
-def test_equal_trials_in_any_order_give_the_same_comparison(
-    quickstart: list[Record], frame_of: FrameOf
-) -> None:
+def test_equal_trials_in_any_order_give_the_same_comparison(quickstart: list[Record]) -> None:
     frame = comparison_frame(frame_of(quickstart)).drop(columns=["group", "run_ids"])
-    turned = comparison_frame(frame_of(list(itertools.chain(quickstart[::-1]))))
+    turned = comparison_frame(frame_of(quickstart[::-1]))
     pd.testing.assert_frame_equal(frame, turned.drop(columns=["group", "run_ids"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -20,14 +19,11 @@ from dashboards.figures.comparison_figures import (
 from dashboards.figures.theme import METHOD_COLOURS, SPARE_COLOURS, method_colour, translucent
 from dashboards.figures.timeline_figure import LineName, line_colours
 from switokd.methods import METHODS
-
-Record = dict[str, Any]
-MakeRecord = Callable[..., Record]
-FrameOf = Callable[[list[Record]], pd.DataFrame]
+from tests.dashboards.conftest import Record, frame_of, record
 
 
 @pytest.fixture
-def trials(quickstart: list[Record], frame_of: FrameOf) -> pd.DataFrame:
+def trials(quickstart: list[Record]) -> pd.DataFrame:
     return frame_of(quickstart)
 
 
@@ -98,7 +94,7 @@ def test_the_matrix_holds_the_best_of_each_pair(trials: pd.DataFrame) -> None:
     assert heat.text[0][0] == "96.60<br>switokd τ=1"
 
 
-def test_what_was_swept(trials: pd.DataFrame, record: MakeRecord, frame_of: FrameOf) -> None:
+def test_what_was_swept(trials: pd.DataFrame) -> None:
     assert swept_keys(student_rows(trials)) == ["temperature"]
     scores = {"T1": (1.0, 1.0), "S1": (1.0, 1.0)}
     rows = [record(scores=scores, epochs=epochs) for epochs in (4, 8)]
@@ -127,7 +123,7 @@ def test_accuracy_against_temperature_with_intervals(trials: pd.DataFrame) -> No
     assert figure.layout.xaxis.title.text == "temperature τ"
 
 
-def test_another_swept_key_splits_the_lines(record: MakeRecord, frame_of: FrameOf) -> None:
+def test_another_swept_key_splits_the_lines() -> None:
     rows = [
         record(scores={"T1": (1, 1), "S1": (t * epochs, t * epochs)}, temperature=t, epochs=epochs)
         for t, epochs in itertools.product((1.0, 2.0), (4, 8))
@@ -161,7 +157,7 @@ def test_an_axis_that_a_method_lacks_says_so_and_not_nan() -> None:
     assert list(lines.dimensions[0].ticktext) == ["–", "0.2", "0.6"]
 
 
-def test_two_seeds_are_points_without_an_interval(record: MakeRecord, frame_of: FrameOf) -> None:
+def test_two_seeds_are_points_without_an_interval() -> None:
     rows = [
         record(scores={"T1": (60.0, 50.0 + 9 * seed), "S1": (60.0, 48.0 + 9 * seed)}, seed=seed)
         for seed in (0, 1)
@@ -187,6 +183,6 @@ def test_parallel_coordinates_take_words_as_categories() -> None:
 
 
 @pytest.mark.parametrize("figure", [interval_figure, pair_matrix])
-def test_nothing_finished_is_said_in_the_figure(figure: Any, frame_of: FrameOf) -> None:
+def test_nothing_finished_is_said_in_the_figure(figure: Any) -> None:
     drawn = figure(comparison_frame(frame_of([])))
     assert "No finished trial" in drawn.layout.annotations[0].text

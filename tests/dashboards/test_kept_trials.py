@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -11,6 +10,7 @@ import pytest
 
 from dashboards.store import kept_trials
 from dashboards.store.kept_trials import FRESH_SECONDS, USABLE_SECONDS, KeptTrials, with_news
+from tests.dashboards.conftest import frame_of, record
 from tests.processes import await_
 
 
@@ -88,16 +88,12 @@ def test_a_reading_that_failed_is_said_and_tried_again(clock: Any) -> None:
     assert reading(trials) == 2
 
 
-def test_news_replace_what_was_kept(
-    record: Callable[..., dict[str, Any]],
-    frame_of: Callable[[list[dict[str, Any]]], pd.DataFrame],
-) -> None:
-    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
+def test_news_replace_what_was_kept() -> None:
     done, ended, going = (
-        record(scores=scores, seed=seed, status=status)
+        record(seed=seed, status=status)
         for seed, status in enumerate(("FINISHED", "RUNNING", "RUNNING"))
     )
-    new = record(scores=scores, seed=3, status="FAILED")
+    new = record(seed=3, status="FAILED")
     now = with_news(frame_of([done, ended, going]), frame_of([going, new]))
     assert now.set_index("seed")["status"].to_dict() == {
         0: "FINISHED",

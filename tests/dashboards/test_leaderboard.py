@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -10,15 +9,10 @@ from dashboards.analysis.comparison import comparison_frame
 from dashboards.analysis.leaderboard import leaderboard, run_table, runs_url
 from dashboards.analysis.running import failures, progress_table
 from switokd.tracking.ui import ui_address
-
-Record = dict[str, Any]
-MakeRecord = Callable[..., Record]
-FrameOf = Callable[[list[Record]], pd.DataFrame]
+from tests.dashboards.conftest import Record, frame_of, record
 
 
-def test_one_row_per_trial_less_seed_best_student_first(
-    quickstart: list[Record], frame_of: FrameOf
-) -> None:
+def test_one_row_per_trial_less_seed_best_student_first(quickstart: list[Record]) -> None:
     frame = comparison_frame(frame_of(quickstart))
     table = leaderboard(frame, "vanilla", "http://ui")
     assert len(table) == frame["group"].nunique() == 11
@@ -38,7 +32,7 @@ def test_one_row_per_trial_less_seed_best_student_first(
     assert list(table)[:11] == [*names, "updates saved", "expert steps", "seconds"]
 
 
-def test_runs_lead_to_mlflow(quickstart: list[Record], frame_of: FrameOf) -> None:
+def test_runs_lead_to_mlflow(quickstart: list[Record]) -> None:
     assert ui_address("sqlite:///runs/mlflow.db") == "http://127.0.0.1:5000"
     assert ui_address("https://tracking.lab:5000/") == "https://tracking.lab:5000"
     assert (
@@ -55,7 +49,7 @@ def test_runs_lead_to_mlflow(quickstart: list[Record], frame_of: FrameOf) -> Non
     assert table["S1 top-1"].iloc[0] == quickstart[0]["metrics.last_val_top1/S1"]
 
 
-def progress_of(trial: Record, frame_of: FrameOf, points: list[tuple[int, float, int]]) -> Any:
+def progress_of(trial: Record, points: list[tuple[int, float, int]]) -> Any:
     """The progress of one trial at 100 s, from its (epoch, top-1, second) points."""
     start = pd.Timestamp("2026-01-01", tz="UTC")
     trials = frame_of([trial | {"start_time": start.value // 10**6}])
@@ -71,14 +65,14 @@ def progress_of(trial: Record, frame_of: FrameOf, points: list[tuple[int, float,
 
 
 @pytest.fixture
-def running(record: MakeRecord) -> Record:
+def running() -> Record:
     scores = {"T1": (0.0, 0.0), "S1": (0.0, 0.0)}
     return record(scores=scores, status="RUNNING", epochs=10)
 
 
-def test_time_left_comes_from_the_pace(running: Record, frame_of: FrameOf) -> None:
+def test_time_left_comes_from_the_pace(running: Record) -> None:
     # the first epoch took 50 s (it compiles), the others 20 s each
-    row = progress_of(running, frame_of, [(1, 40.0, 50), (2, 60.0, 70), (3, 70.0, 90)])
+    row = progress_of(running, [(1, 40.0, 50), (2, 60.0, 70), (3, 70.0, 90)])
     assert (row["epoch"], row["epochs"], row["progress"]) == (3, 10, 0.3)
     assert row["S1 top-1"] == 70.0
     assert row["elapsed_seconds"] == 100
@@ -86,47 +80,43 @@ def test_time_left_comes_from_the_pace(running: Record, frame_of: FrameOf) -> No
     assert row["silent_seconds"] == 10
 
 
-def test_a_continued_trial_counts_no_time_before_its_start(
-    running: Record, frame_of: FrameOf
-) -> None:
+def test_a_continued_trial_counts_no_time_before_its_start(running: Record) -> None:
     # three epochs of the shorter trial, seven minutes ago, 30 s each
     taken = [(1, 40.0, -480), (2, 50.0, -450), (3, 60.0, -420)]
-    row = progress_of(running, frame_of, taken)
+    row = progress_of(running, taken)
     assert (row["epoch"], row["taken_over"]) == (3, 3)
     assert (row["elapsed_seconds"], row["silent_seconds"]) == (100, 100)
     assert row["left_seconds"] == 7 * 30 - 30
     assert row["curve"] == [40.0, 50.0, 60.0]
     # two of its own say more than those taken over
-    row = progress_of(running, frame_of, [*taken, (4, 61.0, 40), (5, 62.0, 90)])
+    row = progress_of(running, [*taken, (4, 61.0, 40), (5, 62.0, 90)])
     assert (row["taken_over"], row["silent_seconds"]) == (3, 10)
     assert row["left_seconds"] == 5 * 50 - 10
 
 
-def test_a_pause_is_no_pace(running: Record, frame_of: FrameOf) -> None:
+def test_a_pause_is_no_pace(running: Record) -> None:
     points = [(1, 1.0, 10), (2, 2.0, 20), (3, 3.0, 80), (4, 4.0, 90)]
-    assert progress_of(running, frame_of, points)["left_seconds"] == 6 * 10 - 10
+    assert progress_of(running, points)["left_seconds"] == 6 * 10 - 10
 
 
-def test_the_live_gap_and_what_the_accuracy_is_of(running: Record, frame_of: FrameOf) -> None:
+def test_the_live_gap_and_what_the_accuracy_is_of(running: Record) -> None:
     last = {"metrics.gap/T1-S1": 0.4, "metrics.gap/T2-S1": 0.6, "metrics.expert/T1-S1": 0.25}
-    row = progress_of(running | last, frame_of, [])
+    row = progress_of(running | last, [])
     assert (row["gap"], row["expert"], row["measured_on"]) == (0.5, 0.25, "test set")
-    held = progress_of(running | {"params.recipe.holdout": "0.1"}, frame_of, [])
+    held = progress_of(running | {"params.recipe.holdout": "0.1"}, [])
     assert held["measured_on"] == "hold-out"
     assert pd.isna(held["gap"])
 
 
-def test_before_the_second_epoch_the_time_left_is_unknown(
-    running: Record, frame_of: FrameOf
-) -> None:
-    row = progress_of(running, frame_of, [])
+def test_before_the_second_epoch_the_time_left_is_unknown(running: Record) -> None:
+    row = progress_of(running, [])
     assert row["epoch"] == 0
     assert row["silent_seconds"] == 100
     assert pd.isna(row["left_seconds"])
-    assert pd.isna(progress_of(running, frame_of, [(1, 40.0, 50)])["left_seconds"])
+    assert pd.isna(progress_of(running, [(1, 40.0, 50)])["left_seconds"])
 
 
-def test_failures_say_why(record: MakeRecord, frame_of: FrameOf) -> None:
+def test_failures_say_why() -> None:
     scores = {"T1": (0.0, 0.0), "S1": (0.0, 0.0)}
     why = {"tags.switokd.failure": "loss of S1 is not finite at step 211"}
     rows = [

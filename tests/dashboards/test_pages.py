@@ -15,15 +15,16 @@ import dashboards.pages
 from switokd.tracking import tracker as tracking
 from switokd.tracking.holder import Holder
 from switokd.tracking.store import TrackedExperiment
+from tests.dashboards.conftest import StoreWriter, record
 
 pytestmark = pytest.mark.slow
 
-Record = dict[str, Any]
+OpenPage = Callable[[str, str], AppTest]
 PAGES = ["pairs", "timelines", "sensitivity", "cost", "why", "live"]
 
 
 @pytest.fixture
-def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], AppTest]:
+def open_page(monkeypatch: pytest.MonkeyPatch) -> OpenPage:
     """Runs one page on the store at an address; the cache starts empty."""
 
     def run(name: str, uri: str) -> AppTest:
@@ -37,19 +38,13 @@ def open_page(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], AppTest]:
 
 
 @pytest.fixture(scope="module")
-def empty_store(
-    make_writer: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    return str(make_writer(tmp_path_factory.mktemp("empty")).uri)
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(StoreWriter(tmp_path_factory.mktemp("empty")).uri)
 
 
 @pytest.fixture(scope="module")
-def failed_store(
-    make_writer: Callable[[Path], Any],
-    tmp_path_factory: pytest.TempPathFactory,
-    record: Callable[..., Record],
-) -> str:
-    writer = make_writer(tmp_path_factory.mktemp("failed"))
+def failed_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    writer = StoreWriter(tmp_path_factory.mktemp("failed"))
     scores = {"T1": (0.0, 0.0), "S1": (0.0, 0.0)}
     writer.write(record(scores=scores, status="FAILED"), artifacts=False)
     return str(writer.uri)
@@ -66,14 +61,14 @@ def labels(app: AppTest) -> list[str]:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_page_opens_on_a_sweeps_store(
-    name: str, open_page: Callable[[str, str], AppTest], quickstart_store: str
+    name: str, open_page: OpenPage, quickstart_store: str
 ) -> None:
     assert not open_page(name, quickstart_store).exception
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_an_empty_store_says_what_fills_it(
-    name: str, open_page: Callable[[str, str], AppTest], empty_store: str
+    name: str, open_page: OpenPage, empty_store: str
 ) -> None:
     app = open_page(name, empty_store)
     assert f"No trial in {empty_store} yet. `make sweep`" in messages(app)
@@ -90,17 +85,12 @@ def test_an_empty_store_says_what_fills_it(
     ],
 )
 def test_a_store_of_failures_alone(
-    name: str,
-    message: str,
-    open_page: Callable[[str, str], AppTest],
-    failed_store: str,
+    name: str, message: str, open_page: OpenPage, failed_store: str
 ) -> None:
     assert message in messages(open_page(name, failed_store))
 
 
-def test_one_vanilla_run_is_compared_but_has_no_timeline(
-    open_page: Callable[[str, str], AppTest], writer: Any, record: Callable[..., Record]
-) -> None:
+def test_one_vanilla_run_is_compared_but_has_no_timeline(open_page: OpenPage, writer: Any) -> None:
     writer.write(record((), ("resnet20",), "vanilla", scores={"S1": (95.0, 94.5)}))
     app = open_page("pairs", writer.uri)
     assert messages(app) == ""
@@ -109,19 +99,16 @@ def test_one_vanilla_run_is_compared_but_has_no_timeline(
 
 
 def test_a_missing_timeline_file_is_said_where_single_steps_are_asked_for(
-    open_page: Callable[[str, str], AppTest], writer: Any, record: Callable[..., Record]
+    open_page: OpenPage, writer: Any
 ) -> None:
-    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
-    writer.write(record(scores=scores), artifacts=False)
+    writer.write(record(), artifacts=False)
     app = open_page("timelines", writer.uri)
     assert messages(app) == ""
     app.slider[0].set_range(1, 20).run()
     assert "No complete timeline (yet) of: switokd τ=1 seed 0" in messages(app)
 
 
-def test_a_running_trial_shows_its_progress(
-    open_page: Callable[[str, str], AppTest], quickstart_store: str
-) -> None:
+def test_a_running_trial_shows_its_progress(open_page: OpenPage, quickstart_store: str) -> None:
     app = open_page("live", quickstart_store)
     assert [metric.value for metric in app.metric] == ["1", "33", "1", "0"]
     row = app.dataframe[0].value.iloc[0]
@@ -129,9 +116,9 @@ def test_a_running_trial_shows_its_progress(
 
 
 def test_a_sweep_at_work_shows_what_waits_and_the_time_left(
-    open_page: Callable[[str, str], AppTest], writer: Any, record: Callable[..., Record]
+    open_page: OpenPage, writer: Any
 ) -> None:
-    writer.write(record(scores={"T1": (97.0, 97.0), "S1": (95.0, 95.0)}))
+    writer.write(record())
     sweep = tracking.open_sweep(TrackedExperiment(writer.uri, writer.experiment_id), "fixture")
     assert labels(open_page("live", writer.uri)) == ["Running", "Finished", "Failed", "Stopped"]
     with Holder("fixture", Path("runs")) as holder:
@@ -151,21 +138,15 @@ def test_a_store_that_does_not_answer_is_said_plainly(monkeypatch: pytest.Monkey
     assert "the tracking server http://127.0.0.1:9 does not answer" in messages(app)
 
 
-def test_unexplained_runs_get_their_command(
-    open_page: Callable[[str, str], AppTest], writer: Any, record: Callable[..., Record]
-) -> None:
-    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
-    run_id = writer.write(record(scores=scores))
+def test_unexplained_runs_get_their_command(open_page: OpenPage, writer: Any) -> None:
+    run_id = writer.write(record())
     app = open_page("why", writer.uri)
     assert "Not explained yet" in messages(app)
     assert app.code[0].value == f"switokd explain {run_id}  # wrn_16_2>resnet20 switokd τ=1"
 
 
-def test_pictures_without_arrays_are_shown_and_said(
-    open_page: Callable[[str, str], AppTest], writer: Any, record: Callable[..., Record]
-) -> None:
-    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
-    run_id = writer.write(record(scores=scores))
+def test_pictures_without_arrays_are_shown_and_said(open_page: OpenPage, writer: Any) -> None:
+    run_id = writer.write(record())
     numbers = {"peak_overlap T1-S1": 0.75, "correlation T1-S1": 0.5, "images T1-S1": 359}
     writer.client.log_text(run_id, json.dumps(numbers), "explain/agreement.json")
     writer.client.log_text(run_id, "<p>surface</p>", "explain/surfaces.html")
@@ -177,7 +158,7 @@ def test_pictures_without_arrays_are_shown_and_said(
 
 
 def test_filters_and_baseline_change_the_leaderboard(
-    open_page: Callable[[str, str], AppTest], quickstart_store: str
+    open_page: OpenPage, quickstart_store: str
 ) -> None:
     app = open_page("pairs", quickstart_store)
     assert len(app.dataframe[0].value) == 11

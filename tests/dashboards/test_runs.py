@@ -3,7 +3,6 @@ from __future__ import annotations
 import socket
 import sqlite3
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from switokd.tracking import address as store_address
 from switokd.tracking import store
 from switokd.tracking.address import StoreError
 from switokd.tracking.store import MissingArtifactError
-
-Record = dict[str, Any]
+from tests.dashboards.conftest import Record, frame_of
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +46,7 @@ def test_a_row_is_what_was_logged(trials: pd.DataFrame, quickstart: list[Record]
 
 
 def test_the_store_gives_the_same_comparison_as_the_records(
-    trials: pd.DataFrame, quickstart: list[Record], frame_of: Callable[..., pd.DataFrame]
+    trials: pd.DataFrame, quickstart: list[Record]
 ) -> None:
     def alike(frame: pd.DataFrame) -> pd.DataFrame:
         # a store's runs have every param there is; which keys are equal is what counts
@@ -102,13 +100,6 @@ def test_a_missing_timeline_says_which_run(quickstart_store: str, trials: pd.Dat
     run_id = trials[trials["status"] == "FAILED"]["run_id"].iloc[0]
     with pytest.raises(MissingArtifactError, match=f"run {run_id} has no artifact timeline"):
         RunFrames(quickstart_store).timeline(run_id)
-
-
-def test_the_address_comes_from_the_environment(
-    quickstart_store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", quickstart_store)
-    assert RunFrames().uri == quickstart_store
 
 
 def test_reading_creates_no_store(tmp_path: Path) -> None:

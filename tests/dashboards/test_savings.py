@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,8 +11,8 @@ from dashboards.analysis.comparison import comparison_frame
 from dashboards.analysis.leaderboard import leaderboard
 from dashboards.analysis.savings import multiply_adds_saved
 from dashboards.reports.html_page import table_html
+from tests.dashboards.conftest import Record, frame_of, record
 
-Record = dict[str, Any]
 NAN = math.nan
 
 
@@ -45,9 +43,7 @@ def test_the_arithmetic_that_a_waiting_teacher_saves(
     assert found.tolist() == pytest.approx([saved], nan_ok=True)
 
 
-def test_with_several_students_it_is_the_teachers_own_share(
-    record: Callable[..., Record], frame_of: Callable[[list[Record]], pd.DataFrame]
-) -> None:
+def test_with_several_students_it_is_the_teachers_own_share() -> None:
     costs = {"T1": 40, "S1": 10, "S2": 5}
     told: Record = {f"metrics.multiply_adds/{name}": cost for name, cost in costs.items()}
     told |= {"metrics.expert_share/T1-S1": 0.9, "metrics.expert_share/T1-S2": 0.5}

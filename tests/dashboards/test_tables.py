@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,10 +12,7 @@ from dashboards.reports.csv_table import comparison_csv
 from dashboards.reports.latex_table import latex_table
 from dashboards.reports.terminal_table import print_comparison
 from dashboards.reports.wording import duration
-
-Record = dict[str, Any]
-MakeRecord = Callable[..., Record]
-FrameOf = Callable[[list[Record]], pd.DataFrame]
+from tests.dashboards.conftest import Record, frame_of, record
 
 
 def printed(frame: pd.DataFrame, width: int, notes: tuple[str, ...] = ()) -> str:
@@ -33,7 +28,7 @@ def line_with(text: str, *words: str) -> str:
 
 
 @pytest.fixture
-def frame(quickstart: list[Record], frame_of: FrameOf) -> pd.DataFrame:
+def frame(quickstart: list[Record]) -> pd.DataFrame:
     gaps = {"1T1S": {"metrics.gap/T1-S1": 0.3}, "single": {}}
     rows = [row | gaps[row["topology"]] for row in quickstart if row["topology"] in gaps]
     return comparison_frame(frame_of(rows))
@@ -95,9 +90,7 @@ def test_the_legend_says_what_was_measured_and_tested(frame: pd.DataFrame) -> No
     assert "Note: 2 trials failed: left out." in text
 
 
-def test_one_seed_prints_no_deviation_and_says_why_no_test(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
+def test_one_seed_prints_no_deviation_and_says_why_no_test() -> None:
     rows = [
         record(scores={"T1": (97.0, 96.0), "S1": (95.0, 94.5)}),
         record((), ("resnet20",), "vanilla", scores={"S1": (94.0, 93.0)}),
@@ -116,7 +109,7 @@ def test_an_ascii_stream_gets_ascii(frame: pd.DataFrame) -> None:
     assert b"96.60 +-0.26" in out.buffer.getvalue()  # type: ignore[attr-defined]
 
 
-def test_an_empty_comparison_says_so(frame_of: FrameOf) -> None:
+def test_an_empty_comparison_says_so() -> None:
     text = printed(comparison_frame(frame_of([])), 80, ("1 trial failed: left out",))
     assert "No finished trial to compare." in text
     assert "1 trial failed" in text
@@ -130,9 +123,7 @@ def test_csv_gives_every_number_back(frame: pd.DataFrame) -> None:
     assert again["seed_list"][0] == "0 1 2"
 
 
-def test_latex_has_students_with_their_deviation_and_bold_only_what_is_sure(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
+def test_latex_has_students_with_their_deviation_and_bold_only_what_is_sure() -> None:
     rows = []
     for seed, noise in enumerate((0.0, 0.1, 0.2)):
         scores = {"T1": (97.0, 97.0), "S1": (99.0, 95.0 + noise + 0.01 * seed)}
@@ -155,7 +146,7 @@ def test_latex_has_students_with_their_deviation_and_bold_only_what_is_sure(
     assert "with $p < 0.05$ after Holm's correction" in text
 
 
-def test_a_latex_table_fits_a_column(quickstart: list[Record], frame_of: FrameOf) -> None:
+def test_a_latex_table_fits_a_column(quickstart: list[Record]) -> None:
     lines = latex_table(comparison_frame(frame_of(quickstart))).splitlines()
     rows = [line for line in lines if line.count(" & ") == 4]
     assert len(rows) == 1 + 2 * 5
@@ -164,13 +155,10 @@ def test_a_latex_table_fits_a_column(quickstart: list[Record], frame_of: FrameOf
     assert max(map(len, printed)) < 60
 
 
-def test_what_all_rows_of_a_cohort_share_is_said_in_its_title(
-    record: MakeRecord, frame_of: FrameOf
-) -> None:
-    pair = {"scores": {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}, "epochs": 8}
-    rows = [record(**pair), record(method="dml", **pair)]
+def test_what_all_rows_of_a_cohort_share_is_said_in_its_title() -> None:
+    rows = [record(epochs=8), record(method="dml", epochs=8)]
     # another cohort's recipe makes epochs an axis of the data set
-    rows.append(record(("wrn_16_1",), scores=pair["scores"], epochs=4))
+    rows.append(record(("wrn_16_1",), epochs=4))
     frame = comparison_frame(frame_of(rows))
     text = printed(frame, 80)
     assert "digits: wrn_16_2>resnet20 (1T1S), recipe.epochs=8" in text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,15 @@ from dashboards.store.kept_by_run import KeptByRun
 from dashboards.store.runs import RunFrames
 from dashboards.store.timeline_source import link_points
 from switokd.tracking.store import MissingArtifactError
+from tests.dashboards.conftest import record
 
 
 @pytest.mark.parametrize("is_server", [False, True])
 def test_finished_trials_files_are_read_but_from_a_server(
-    is_server: bool,
-    writer: Any,
-    record: Callable[..., dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
+    is_server: bool, writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
-    done = writer.write(record(scores=scores), steps=40, points=10)
-    row = record(scores=scores, seed=1, status="RUNNING")
+    done = writer.write(record(), steps=40, points=10)
+    row = record(seed=1, status="RUNNING")
     going = writer.write(row, steps=40, points=10, artifacts=False)
     store = RunFrames(writer.uri)
     trials = store.trials()
@@ -61,11 +57,8 @@ def test_only_what_is_missing_is_read_and_all_of_it_at_once(
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
-def test_a_damaged_file_is_named_and_the_stores_windows_stand_in(
-    damage: str, writer: Any, record: Callable[..., dict[str, Any]]
-) -> None:
-    scores = {"T1": (97.0, 97.0), "S1": (95.0, 95.0)}
-    done = writer.write(record(scores=scores), steps=40, points=10)
+def test_a_damaged_file_is_named_and_the_stores_windows_stand_in(damage: str, writer: Any) -> None:
+    done = writer.write(record(), steps=40, points=10)
     folder = writer.client.get_run(done).info.artifact_uri.removeprefix("file://")
     file = Path(folder) / "timeline.parquet"
     content = bytearray(file.read_bytes())

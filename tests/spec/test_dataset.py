@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,13 @@ import pytest
 from PIL import Image
 
 from dashboards.analysis.grouping import grouped
-from dashboards.store.runs import digests_by_path, row_of, typed
-from switokd import names
 from switokd.data.batches.shared_cache import open_copy
 from switokd.spec.experiment import load_experiment
 from switokd.spec.tracked_params import all_but_length, fill_params, params_of
 from switokd.spec.trial import TrialSpec
 from switokd.validation import SpecError
 from tests.conftest import UserModule
+from tests.dashboards.test_older_runs import frame_of
 from tuning.plan import as_begun
 
 SETS = """
@@ -105,40 +103,17 @@ def test_a_trial_begun_before_keeps_its_id(images: Path) -> None:
     assert list(as_begun([first], {old.trial_id: None, first.trial_id: None})) == [first]
 
 
-def run_of(trial: TrialSpec) -> Any:
-    info = SimpleNamespace(
-        run_id=trial.trial_id,
-        run_name=trial.label,
-        experiment_id="1",
-        status="FINISHED",
-        start_time=1,
-        end_time=2,
-    )
-    tags = {names.TRIAL_ID: trial.trial_id}
-    return SimpleNamespace(
-        info=info, data=SimpleNamespace(params=params_of(trial), tags=tags, metrics={})
-    )
-
-
 def test_such_a_trial_is_compared_with_later_ones(images: Path, tmp_path: Path) -> None:
     first, second = load_experiment(file(at(images), seeds=[0, 1])).trials
-    runs = [run_of(former(first)), run_of(second)]
-    digests = digests_by_path(run.data.params for run in runs)
-    frame = grouped(typed(frame_of(runs, digests)))
+    trials = [former(first), second]
+    frame = grouped(frame_of(*trials))
     assert set(frame["dataset"]) == {"images"}
     assert frame["group"].nunique() == 1
     assert set(frame["axes"]) == {""}
     # where the images have changed since, nobody knows which the older one saw
     Image.new("RGB", (8, 8)).save(images / "cat" / "5.png")
-    runs.append(run_of(trial_of(at(images))))
-    digests = digests_by_path(run.data.params for run in runs)
-    assert grouped(typed(frame_of(runs, digests)))["group"].nunique() == 3
-
-
-def frame_of(runs: list[Any], digests: dict[str, str]) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame.from_records([row_of(run, "own", digests) for run in runs])
+    trials.append(trial_of(at(images)))
+    assert grouped(frame_of(*trials))["group"].nunique() == 3
 
 
 def test_a_callables_set_is_known_by_code_arguments_and_images(user_module: UserModule) -> None:
@@ -190,7 +165,6 @@ def test_it_is_looked_at_as_often_for_many_trials_as_for_one(
         ("nowhere:make", "dataset.name: no module 'nowhere'"),
         ("brought:mak", "dataset.name: brought in"),
         ("brought:", "must be package.module:callable (found 'brought:')"),
-        ("digit", "unknown dataset 'digit'; did you mean 'digits'?"),
     ],
 )
 def test_a_mistake_is_one_line(dataset: Any, told: str, user_module: UserModule) -> None:

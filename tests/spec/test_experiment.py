@@ -90,11 +90,6 @@ def test_a_list_in_the_recipe_or_a_method_is_an_axis(file: Path) -> None:
     assert {t.networks["T1"].learning_rate for t in trials} == {0.1, 0.2}
 
 
-def test_a_list_of_milestones_is_one_recipe(file: Path) -> None:
-    trials = trials_of(file, methods=["dml"], recipe={"epochs": 4, "milestones": [2, 3]}, seeds=[0])
-    assert [t.recipe.milestones for t in trials] == [(2, 3), (2, 3)]
-
-
 def test_a_network_has_its_own_settings_or_the_recipe_s(file: Path) -> None:
     student = {"model": "wrn_16_1", "optimizer": "adam", "learning_rate": 0.001}
     (trial,) = trials_of(
@@ -111,15 +106,14 @@ def test_a_network_has_its_own_settings_or_the_recipe_s(file: Path) -> None:
     assert (teacher.weight_decay, own.weight_decay) == (0.01, 0.01)
 
 
-def test_what_the_data_set_chooses_is_written_out(file: Path) -> None:
-    (trial, *_) = trials_of(file, dataset="cifar100")
-    assert (trial.recipe.image_size, trial.recipe.augmentation) == (32, "crop_flip")
-
-
 KNOWN_DATASETS = (
     "(known: cifar10, cifar100, digits, fashion_mnist, image_folder, imagenet, mnist, "
     "tiny_imagenet)"
 )
+
+
+def cohort(teachers: list[Any], students: list[Any]) -> dict[str, Any]:
+    return {"cohorts": [{"teachers": teachers, "students": students}]}
 
 
 @pytest.mark.parametrize(
@@ -156,14 +150,8 @@ KNOWN_DATASETS = (
         ),
         ({"cohorts": []}, "cohorts: must have at least one element (found [])"),
         ({"cohorts": [{"teachers": ["wrn_16_2"]}]}, "cohorts.0.students: is required"),
-        (
-            {"cohorts": [{"teachers": ["wrn_16_2"], "students": []}]},
-            "cohorts.0.students: must have at least one element (found [])",
-        ),
-        (
-            {"cohorts": [{"teachers": [], "students": ["wrn_16_1"]}]},
-            "cohorts.0.teachers: must have at least one element (found [])",
-        ),
+        (cohort(["wrn_16_2"], []), "cohorts.0.students: must have at least one element (found [])"),
+        (cohort([], ["wrn_16_1"]), "cohorts.0.teachers: must have at least one element (found [])"),
         (
             {"cohorts": [{"teachers": ["wrn_16_2"], "students": ["resnet2"]}]},
             "cohorts.0.students.0: unknown network 'resnet2'; did you mean 'resnet20'? (known: ",
@@ -173,14 +161,7 @@ KNOWN_DATASETS = (
             "cohorts.0.teachers.0: unknown key 'lr' (known: arguments, frozen, init, ",
         ),
         (
-            {
-                "cohorts": [
-                    {
-                        "teachers": [{"model": "wrn_16_2", "optimizer": "adam", "momentum": 0.5}],
-                        "students": ["resnet20"],
-                    }
-                ]
-            },
+            cohort([{"model": "wrn_16_2", "optimizer": "adam", "momentum": 0.5}], ["resnet20"]),
             "cohorts.0.teachers.0.momentum: adam has no such setting (found 0.5)",
         ),
         (
@@ -216,7 +197,6 @@ KNOWN_DATASETS = (
             "recipe.warmup_epochs: must be below epochs = 4 (found 4)",
         ),
         ({"temperatures": []}, "temperatures: must have at least one element (found [])"),
-        ({"temperatures": [-1]}, "temperatures.0: must be above 0 (found -1)"),
         ({"temperatures": [1, 0]}, "temperatures.1: must be above 0 (found 0)"),
         ({"temperatures": ["2"]}, "temperatures.0: must be a number (found '2')"),
         ({"temperatures": [float("nan")]}, "temperatures.0: must be a finite number (found nan)"),

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from switokd.spec.experiment import load_experiment
-from switokd.spec.identity import walk
 from switokd.spec.recipe import NetworkSpec
-from switokd.spec.tracked_params import fill_params, params_of
 from switokd.spec.trial import TrialSpec
 from switokd.validation import SpecError
 from tests.conftest import UserModule
@@ -41,15 +39,6 @@ def complaint(*arguments: Any, **options: Any) -> str:
     with pytest.raises(SpecError) as raised:
         load_experiment(file(*arguments, **options))
     return str(raised.value).removeprefix("the experiment: ")
-
-
-def test_networks_of_the_zoo_count_as_they_always_did() -> None:
-    fields = {"model", "optimizer", "learning_rate", "momentum", "weight_decay", "init"}
-    for network in walk(trial("resnet20"))["networks"].values():
-        assert network.keys() == fields
-    filled = fill_params(params_of(trial("resnet20")))
-    assert (filled["S1.arguments"], filled["S1.frozen"]) == ("{}", "false")
-    assert (filled["S1.source"], filled["S1.weights_digest"]) == ("null", "null")
 
 
 def test_what_is_from_outside_counts_by_its_content(

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from switokd.spec.candidates import Candidate
 from switokd.spec.experiment import Experiment, load_experiment
 from switokd.spec.search import Search
 from switokd.spec.space import Interval
@@ -292,5 +291,4 @@ def test_a_space_knows_its_own_points() -> None:
 def test_a_candidate_is_the_trial_of_its_point_in_its_cell(file: Path) -> None:
     experiment = random_search(file, RATE)
     for candidate in experiment.points.values():
-        assert isinstance(candidate, Candidate)
         assert experiment.cells[candidate.cell].at(candidate.point) == candidate.trial

@@ -56,15 +56,6 @@ def test_a_cohort_by_its_names(
     assert ["-".join(link) for link in trial.links] == links
 
 
-def test_variant_and_label_say_what_differs_from_the_defaults() -> None:
-    method = {"name": "switokd", "settings": {"threshold": 0.6, "alpha": 1}}
-    trial = a_trial(["wrn_16_2"], ["resnet20"], method=method, temperature=2, seed=3)
-    assert trial.method.variant == "switokd(threshold=0.6)"
-    assert trial.label == "wrn_16_2>resnet20 switokd(threshold=0.6) tau=2 seed=3"
-    alone = a_trial([], ["resnet20"], method={"name": "vanilla"})
-    assert alone.label == "resnet20 vanilla seed=0"
-
-
 def test_flattened_has_every_resolved_value() -> None:
     flat = params_of(a_trial(["wrn_16_2"], ["resnet20"], temperature=2.5, dataset_path="x"))
     assert (
@@ -119,13 +110,6 @@ def test_a_spec_survives_json_and_cannot_be_changed() -> None:
 def test_a_spec_made_in_python_is_checked_too(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         a_trial(["wrn_16_2"], ["resnet20"], **wrong)
-
-
-def test_general_kdcl_trains_with_a_holdout() -> None:
-    method = {"name": "kdcl", "settings": {"variant": "general"}}
-    recipe = {"epochs": 1, "holdout": 0.1}
-    trial = a_trial(["wrn_16_2"], ["resnet20"], method=method, recipe=recipe)
-    assert trial.method.settings.needs_holdout
 
 
 def test_defaults_are_those_of_the_contract() -> None:

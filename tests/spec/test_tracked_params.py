@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from pydantic import create_model
 
-from switokd.methods.settings import SETTINGS, KDCLSettings
 from switokd.session.extension import shorter_trials
-from switokd.spec import tracked_params as params_module
-from switokd.spec.identity import AddedLater
-from switokd.spec.recipe import NetworkSpec, Recipe
 from switokd.spec.tracked_params import all_but_length, fill_params, params_of
 from switokd.spec.trial import TrialSpec
 
@@ -22,28 +17,6 @@ SPEC: dict[str, Any] = {
     "method": {"name": "kdcl", "settings": {"weight": 0.5}},
     "recipe": {"epochs": 4},
 }
-
-
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A later version of the schema: a new field in a method's settings, a recipe, a network."""
-    settings: Any = create_model(
-        "LaterSettings",
-        __base__=KDCLSettings,
-        warmth=(Annotated[float, AddedLater(0.0)], 0.0),
-    )
-    recipe: Any = create_model(
-        "LaterRecipe", __base__=Recipe, mixup=(Annotated[float, AddedLater(0.0)], 0.0)
-    )
-    network: Any = create_model(
-        "LaterNetwork", __base__=NetworkSpec, nesterov=(Annotated[bool, AddedLater(False)], False)
-    )
-    spec: Any = create_model(
-        "LaterTrial", __base__=TrialSpec, recipe=(recipe, ...), networks=(dict[str, network], ...)
-    )
-    monkeypatch.setitem(SETTINGS, "kdcl", settings)
-    monkeypatch.setattr(params_module, "TrialSpec", spec)
-    return spec
 
 
 OLD = TrialSpec.model_validate(SPEC)
