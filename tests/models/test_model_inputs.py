@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import io
 import pickle
-from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from switokd.models import build_model
+from tests.models.definitions import build_shaken
 
 SMALL_NETWORKS = ["resnet20", "wrn_16_1", "mobilenet_v2_x0_5"]
 
@@ -68,9 +67,7 @@ def test_tiny_images_train(network: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_channels_last_changes_nothing(
-    build_shaken: Callable[[str, int], nn.Module], channels: int
-) -> None:
+def test_channels_last_changes_nothing(channels: int) -> None:
     images = torch.randn(4, channels, 16, 16, dtype=torch.float64)
     for name in SMALL_NETWORKS:
         model = build_shaken(name, 10)
@@ -89,10 +86,6 @@ def test_bfloat16_autocast(network: nn.Module) -> None:
     torch.testing.assert_close(logits.float(), network(images), rtol=0.1, atol=0.1)
 
 
-def test_float64(network: nn.Module) -> None:
-    assert network.double()(torch.randn(2, 1, 16, 16, dtype=torch.float64)).dtype == torch.float64
-
-
 @pytest.mark.parametrize("name", ["resnet20", "wrn_16_1"])
 def test_compiles_in_one_graph(name: str) -> None:
     torch.manual_seed(0)
@@ -101,17 +94,3 @@ def test_compiles_in_one_graph(name: str) -> None:
     expected = copy.deepcopy(model)(images)
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(images), expected)
-
-
-@pytest.mark.parametrize("name", SMALL_NETWORKS)
-def test_a_checkpoint_holds_all_that_the_logits_depend_on(
-    build_shaken: Callable[[str, int], nn.Module], name: str
-) -> None:
-    trained = build_shaken(name, 10).eval()
-    file = io.BytesIO()
-    torch.save({"best_acc": 71.5, "state_dict": trained.state_dict()}, file)
-    file.seek(0)
-    loaded = build_model(name, 10).double().eval()
-    loaded.load_state_dict(torch.load(file, weights_only=True)["state_dict"], strict=True)
-    images = torch.randn(2, 1, 16, 16, dtype=torch.float64)
-    assert torch.equal(loaded(images), trained(images))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 from torchvision.models import resnet34
 
-from switokd.models import build_model
+from tests.models.definitions import Shapes, assert_state_dict, build_shaken
 
-BATCH_NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 STAGES = ((1, 64, 3), (2, 128, 4), (3, 256, 6), (4, 512, 3))
 
 
 def test_state_dict_keys_and_shapes() -> None:
-    shapes: dict[str, tuple[int, ...]] = {
+    shapes: Shapes = {
         "conv1.0.weight": (64, 3, 3, 3),
         "fc.weight": (200, 512),
         "fc.bias": (200,),
@@ -32,17 +29,10 @@ def test_state_dict_keys_and_shapes() -> None:
                 shapes[f"{key}.shortcut.0.weight"] = (out_channels, channels, 1, 1)
                 norms[f"{key}.shortcut.1"] = out_channels
             channels = out_channels
-    for key, width in norms.items():
-        for part in BATCH_NORM:
-            shapes[f"{key}.{part}"] = () if part == "num_batches_tracked" else (width,)
-    with torch.device("meta"):
-        state = build_model("resnet34_small_stem", 200).state_dict()
-    assert {key: tuple(tensor.shape) for key, tensor in state.items()} == shapes
+    assert_state_dict("resnet34_small_stem", 200, shapes, norms)
 
 
-def test_equals_torchvisions_resnet34_with_the_stem_replaced(
-    build_shaken: Callable[[str, int], nn.Module],
-) -> None:
+def test_equals_torchvisions_resnet34_with_the_stem_replaced() -> None:
     model = build_shaken("resnet34_small_stem", 10).eval()
     reference = resnet34(num_classes=10)
     reference.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from switokd.models import build_model
+from tests.models.definitions import (
+    Shapes,
+    State,
+    activate,
+    assert_logits,
+    assert_state_dict,
+    build_shaken,
+)
 
-State = dict[str, Tensor]
 WIDTHS = {"wrn_16_1": 1, "wrn_16_2": 2, "wrn_16_8": 8, "wrn_16_10": 10}
-BATCH_NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
-
-
-def activate(x: Tensor, state: State, key: str, training: bool) -> Tensor:
-    """Batch norm, then ReLU."""
-    if training:
-        mean, variance = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3), unbiased=False)
-    else:
-        mean, variance = state[f"{key}.running_mean"], state[f"{key}.running_var"]
-    scale = state[f"{key}.weight"] / (variance + 1e-5).sqrt()
-    x = (x - mean[:, None, None]) * scale[:, None, None] + state[f"{key}.bias"][:, None, None]
-    return x.clamp(min=0)
 
 
 def convolve(x: Tensor, state: State, key: str, stride: int = 1, padding: int = 1) -> Tensor:
@@ -52,24 +45,12 @@ def reference_logits(state: State, images: Tensor, training: bool) -> Tensor:
     return x.mean(dim=(2, 3)) @ state["linear.weight"].T + state["linear.bias"]
 
 
-@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("name", "size"), [("wrn_16_1", (15, 21)), ("wrn_16_2", (32, 32))])
-def test_logits_equal_the_reference(
-    build_shaken: Callable[[str, int], nn.Module],
-    name: str,
-    size: tuple[int, int],
-    training: bool,
-) -> None:
-    model = build_shaken(name, 10).train(training)
-    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    images = torch.randn(4, 3, *size, dtype=torch.float64)
-    expected = reference_logits(state, images, training)
-    torch.testing.assert_close(model(images), expected, rtol=1e-10, atol=1e-10)
+def test_logits_equal_the_reference(name: str, size: tuple[int, int]) -> None:
+    assert_logits(name, 10, reference_logits, torch.randn(4, 3, *size, dtype=torch.float64))
 
 
-def test_last_batch_norm_moves_nine_tenths_of_the_way(
-    build_shaken: Callable[[str, int], nn.Module],
-) -> None:
+def test_last_batch_norm_moves_nine_tenths_of_the_way() -> None:
     model = build_shaken("wrn_16_1", 10).train()
     state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
@@ -108,25 +89,7 @@ def test_state_dict_keys_and_shapes(name: str) -> None:
             if channels != out_channels:
                 convolutions[f"{key}.shortcut.0"] = (out_channels, channels, 1, 1)
             channels = out_channels
-    shapes: dict[str, tuple[int, ...]] = {"linear.weight": (10, channels), "linear.bias": (10,)}
+    shapes: Shapes = {"linear.weight": (10, channels), "linear.bias": (10,)}
     for key, shape in convolutions.items():
         shapes |= {f"{key}.weight": shape, f"{key}.bias": shape[:1]}
-    for key, norm_channels in norms.items():
-        for part in BATCH_NORM:
-            shapes[f"{key}.{part}"] = () if part == "num_batches_tracked" else (norm_channels,)
-    with torch.device("meta"):
-        state = build_model(name, 10).state_dict()
-    assert {key: tuple(tensor.shape) for key, tensor in state.items()} == shapes
-
-
-def test_stride_sits_on_the_second_convolution() -> None:
-    with torch.device("meta"):
-        model = build_model("wrn_16_2", 10)
-    strided = {
-        key
-        for key, module in model.named_modules()
-        if isinstance(module, nn.Conv2d) and module.stride == (2, 2)
-    }
-    assert strided == {
-        f"layer{stage}.0.{part}" for stage in (2, 3) for part in ("conv2", "shortcut.0")
-    }
+    assert_state_dict(name, 10, shapes, norms)
