@@ -192,12 +192,3 @@ def test_digits_are_the_real_ones() -> None:
     }
     assert found == expected
     assert len(labels) == 1797
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gets_the_same_batches(memory_pipeline: MakePipeline) -> None:
-    on_cpu, on_gpu = (memory_pipeline(LABELS, device=device) for device in ("cpu", "cuda"))
-    for a, b in zip(on_cpu.train_epoch(), on_gpu.train_epoch(), strict=True):
-        assert b.images.is_cuda
-        assert torch.equal(a.images, b.images.cpu())
-        assert torch.equal(a.labels, b.labels.cpu())

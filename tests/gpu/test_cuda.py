@@ -22,6 +22,7 @@ from switokd.spec.experiment import Experiment
 from switokd.spec.trial import TrialSpec
 from switokd.training.build import build_trainer
 from switokd.training.trainer import Trainer
+from tests.data.conftest import memory_pipeline
 from tests.session.killed_trials import assert_resumes, trial
 
 CUDA = torch.device("cuda")
@@ -190,16 +191,26 @@ def test_killed_and_resumed_over_an_lmdb_of_jpegs(
 def test_jpegs_decoded_on_the_gpu_are_the_cpu_s(photographs: Path) -> None:
     """To the few levels by which two decoders' inverse transforms differ."""
     paths = sorted(photographs.rglob("*.jpg"))
-    png = io.BytesIO()
-    Image.open(paths[0]).save(png, "PNG")
-    data = [*(path.read_bytes() for path in paths), png.getvalue()]
-    names = [*map(str, paths), "a PNG"]
+    data, names = [path.read_bytes() for path in paths], [*map(str, paths)]
+    for mode, kind in (("RGB", "PNG"), ("L", "JPEG"), ("CMYK", "JPEG")):
+        file = io.BytesIO()
+        Image.open(paths[0]).convert(mode).save(file, kind)
+        data.append(file.getvalue())
+        names.append(f"{mode} {kind}")
     for name, encoded, image in zip(names, data, decode_rgb_on_gpu(data, names, CUDA), strict=True):
         expected = decode_rgb(encoded, name)
         assert image.device.type == "cuda"
         difference = (image.cpu().int() - expected.int()).abs()
         assert image.shape == expected.shape
         assert difference.float().mean() < 2, name
+
+
+def test_it_gets_the_batches_of_the_cpu() -> None:
+    on_cpu, on_gpu = (memory_pipeline([0, 1] * 5, device=device) for device in ("cpu", "cuda"))
+    for a, b in zip(on_cpu.train_epoch(), on_gpu.train_epoch(), strict=True):
+        assert b.images.is_cuda
+        assert torch.equal(a.images, b.images.cpu())
+        assert torch.equal(a.labels, b.labels.cpu())
 
 
 PROCESS = """
