@@ -65,8 +65,7 @@ def experiment(size: int) -> dict[str, Any]:
 
 def fill(workplace: Workplace, trials: Sequence[TrialSpec]) -> None:
     """Train the first trial, and copy its run for each of the others."""
-    status, output = workplace.run("train", workplace.file.name, "--trial", trials[0].trial_id)
-    assert status == 0, output
+    workplace.start("train", workplace.file.name, "--trial", trials[0].trial_id).ended()
     (template,) = workplace.trial_runs("scale").values()
     database = sqlite3.connect(workplace.folder / "runs" / "mlflow.db")
     database.create_function("noise", 0, random.Random(0).random)

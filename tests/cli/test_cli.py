@@ -208,6 +208,7 @@ def test_a_store_that_cannot_be_used(user: User, monkeypatch: pytest.MonkeyPatch
     began = time.monotonic()
     place = uri.removeprefix("sqlite:///")
     assert place in user.is_told("train", "tiny.yaml")
+    assert place in user.is_told("sweep", "tiny.yaml")
     assert place in user.is_told("compare", "tiny")
     assert place in user.is_told("evaluate", "abc")
     # MLflow's own client tries for minutes

@@ -12,14 +12,13 @@ import pytest
 
 import switokd
 from switokd import names
-from switokd.models import MODELS
 from switokd.session.trial_session import open_session
 from switokd.tracking import tracker as tracking
 from switokd.tracking.tracker import TrialTracker
 from switokd.validation import SpecError
 from tests.compatibility import cases
-from tests.compatibility.tiny_networks import TINY_NETWORKS
 from tests.forks import forking
+from tests.tuning.workplace import small_experiment
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "python.md"
@@ -34,25 +33,18 @@ def test_importing_it_loads_next_to_nothing() -> None:
 
 
 def test_a_mapping_is_checked_as_a_file_is_and_left_as_it_was() -> None:
-    mapping = {
-        "name": "x",
-        "dataset": "digits",
-        "cohorts": [cases.PAIR],
-        "methods": ["dml"],
-        "recipe": {"epochs": 1},
-    }
+    mapping = small_experiment()
     with pytest.raises(
         SpecError, match=r"the experiment with recipe\.epochs=0: recipe\.epochs: must"
     ):
         switokd.load_experiment(mapping, ["recipe.epochs=0"])
-    assert mapping["recipe"] == {"epochs": 1}
+    assert mapping == small_experiment()
     with pytest.raises(AttributeError, match="no attribute 'swep'"):
         _ = switokd.swep
 
 
+@pytest.mark.usefixtures("tiny_models")
 def test_frames_of_a_tracked_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, builder in TINY_NETWORKS.items():
-        monkeypatch.setitem(MODELS, name, builder)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     (trial,) = cases.experiment("framed").trials

@@ -21,22 +21,16 @@ import pytest
 from dashboards.analysis.comparison import comparison_frame
 from dashboards.reports.csv_table import comparison_csv
 from dashboards.store.runs import RunFrames
-from switokd.models import MODELS
 from switokd.session.trial_session import open_session
 from switokd.spec.experiment import load_experiment
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
 from tests.compatibility import cases
-from tests.compatibility.tiny_networks import TINY_NETWORKS
 from tuning.plan import make_plan
 
+pytestmark = pytest.mark.usefixtures("tiny_models")
+
 EXPECTED: dict[str, Any] = json.loads(cases.EXPECTED.read_text())
-
-
-@pytest.fixture(autouse=True)
-def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, builder in TINY_NETWORKS.items():
-        monkeypatch.setitem(MODELS, name, builder)
 
 
 @pytest.mark.parametrize("file", cases.ID_FILES, ids=lambda file: file.stem)

@@ -11,19 +11,13 @@ import pytest
 from PIL import Image
 
 from switokd.data.packed.lmdb_pack import pack
-from switokd.models import MODELS
-from tests.compatibility.tiny_networks import TINY_NETWORKS
 from tests.session.killed_trials import assert_resumes, train, trial
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 ClassFolder = Callable[..., Path]
 
 SMALL = {"batch_size": 6, "image_size": 16, "train_images": None}
-
-
-@pytest.fixture(autouse=True)
-def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, builder in TINY_NETWORKS.items():
-        monkeypatch.setitem(MODELS, name, builder)
 
 
 @pytest.fixture

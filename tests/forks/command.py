@@ -63,6 +63,12 @@ class Command:
             self._connection.close()
         return self.returncode
 
+    def ended(self, status: int = 0, timeout: float = 300) -> str:
+        """All that it prints until it ends, which it does with that status."""
+        output, _ = self.communicate(timeout)
+        assert self.returncode == status, output
+        return output
+
     def communicate(self, timeout: float | None = None) -> tuple[str, None]:
         """What it prints until it ends."""
         parts: list[str] = []

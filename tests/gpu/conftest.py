@@ -17,9 +17,6 @@ import pytest
 import torch
 import torchvision
 
-from switokd.models import MODELS
-from tests.compatibility.tiny_networks import TINY_NETWORKS
-
 HERE = Path(__file__).parent
 # set by `make test-gpu`; without it the tests are kept off the GPU (tests/conftest.py)
 FIGURES = Path(os.environ.get("SWITOKD_GPU_FIGURES", "build/gpu.json"))
@@ -33,9 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, builder in TINY_NETWORKS.items():
-        monkeypatch.setitem(MODELS, name, builder)
+def _empty_cache(tiny_models: None) -> Iterator[None]:
     yield
     torch.cuda.empty_cache()
 

@@ -64,8 +64,7 @@ def _sweep(workplace: Workplace, share: dict[str, Any]) -> tuple[float, Weights]
         resources=share,
     )
     trials = workplace.write(content).trials
-    status, output = workplace.sweep()
-    assert status == 0, output
+    workplace.sweep()
     runs = workplace.trial_runs("shared").values()
     assert {run.info.status for run in runs} == {"FINISHED"}
     milliseconds = max(r.info.end_time for r in runs) - min(r.info.start_time for r in runs)

@@ -67,8 +67,8 @@ class KilledError(BaseException):
     """Ends a session as nothing that it could answer."""
 
 
-def train(spec: TrialSpec, runs: Path, *, alone: bool = True) -> TrialResult:
-    with open_session(spec, runs=runs, threads=1, alone=alone) as session:
+def train(spec: TrialSpec, runs: Path, **options: Any) -> TrialResult:
+    with open_session(spec, runs=runs, threads=1, **options) as session:
         for _ in session.epochs():
             pass
         return session.finish()

@@ -55,6 +55,8 @@ def diverge(spec: TrialSpec, runs: Path, store: TrackedExperiment) -> int:
     ):
         for _ in session.epochs():
             pass
+    for name in session.checkpoints.names():
+        assert int(name.split("-")[1]) < caught.value.step
     return caught.value.step
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from switokd.provenance import library_versions
-from switokd.session.checkpoint import CheckpointFolder
 from switokd.session.extension import (
     first_difference,
     incompatibility,
@@ -18,45 +16,17 @@ from switokd.session.extension import (
     shorter_trials,
 )
 from switokd.session.state import TrialState
-from switokd.session.trial_session import TrialResult, open_session
-from switokd.spec.experiment import Experiment
+from switokd.session.trial_session import open_session
 from switokd.spec.tracked_params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.outbox import Point
-from tests.machine import is_measured
-
-RECIPE = {"batch_size": 100, "train_images": 600, "image_size": 8, "learning_rate": 0.05}
+from tests.session.killed_trials import assert_equal_results, train
+from tests.tuning.workplace import small_trials
 
 
 def trial(epochs: int, **recipe: Any) -> TrialSpec:
-    experiment = Experiment.model_validate(
-        {
-            "name": "longer",
-            "dataset": "digits",
-            "cohorts": [{"teachers": ["wrn_16_1"], "students": ["resnet20"]}],
-            "methods": ["switokd"],
-            "recipe": RECIPE | {"epochs": epochs} | recipe,
-        }
-    )
-    return experiment.trials[0]
-
-
-def train(spec: TrialSpec, runs: Path, *continues: TrialSpec) -> TrialResult:
-    ids = [shorter.trial_id for shorter in continues]
-    with open_session(spec, runs=runs, threads=1, continues=ids) as session:
-        epochs = [report.epoch for report in session.epochs()]
-        result = session.finish()
-    assert epochs == list(range(epochs[0], spec.recipe.epochs + 1))
-    return result
-
-
-def points(result: TrialResult) -> dict[tuple[str, int], float]:
-    """Every point, once; untracked ones wait in the last checkpoint."""
-    state = CheckpointFolder(result.folder / "checkpoints").latest()
-    assert state is not None
-    found = {(name, step): value for name, value, step, _ in state["outbox"]}
-    assert len(found) == len(state["outbox"])
-    return {key: value for key, value in found.items() if not is_measured(key[0])}
+    recipe = {"epochs": epochs, "batch_size": 100, "train_images": 600} | recipe
+    return small_trials(name="longer", methods=["switokd"], recipe=recipe)[0]
 
 
 @pytest.mark.slow
@@ -64,14 +34,8 @@ def test_more_epochs_equal_a_trial_that_was_as_long_from_the_start(tmp_path: Pat
     # the milestone lies in the first epoch that the shorter one did not have
     short, long = trial(2), trial(4, milestones=[3])
     train(short, tmp_path / "continued")
-    continued = train(long, tmp_path / "continued", short)
-    whole = train(long, tmp_path / "whole")
-    for name, network in whole.networks.items():
-        for key, tensor in network.state_dict().items():
-            assert torch.equal(tensor, continued.networks[name].state_dict()[key]), key
-    assert points(continued) == points(whole)
-    timelines = [(r.folder / "timeline.parquet").read_bytes() for r in (continued, whole)]
-    assert timelines[0] == timelines[1]
+    continued = train(long, tmp_path / "continued", continues=[short.trial_id])
+    assert_equal_results(continued, train(long, tmp_path / "whole"))
 
 
 @pytest.mark.slow

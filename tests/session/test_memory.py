@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from switokd.session.memory import PeakMemory
-from switokd.spec.experiment import Experiment
 from switokd.training.build import build_trainer
+from tests.tuning.workplace import small_trials
 
 MIB = 2**20
 
@@ -37,16 +37,8 @@ def test_the_peak_counts_from_its_start_and_not_what_was_freed_before() -> None:
 
 @pytest.mark.slow
 def test_a_thousand_steps_hold_no_more_tensors_than_a_hundred() -> None:
-    experiment = Experiment.model_validate(
-        {
-            "name": "memory",
-            "dataset": "digits",
-            "cohorts": [{"teachers": ["wrn_16_1"], "students": ["resnet20"]}],
-            "methods": ["switokd"],
-            "recipe": {"epochs": 1, "batch_size": 16, "image_size": 8},
-        }
-    )
-    trainer = build_trainer(experiment.trials[0], torch.device("cpu"))
+    (trial,) = small_trials(methods=["switokd"], recipe={"batch_size": 16})
+    trainer = build_trainer(trial, torch.device("cpu"))
     batches = itertools.cycle(list(trainer.data.train_epoch())[:8])
 
     def held_after(steps: int) -> int:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from switokd.methods import METHODS, SETTINGS
-from switokd.models import MODELS
 from switokd.spec.recipe import OPTIMIZERS, SCHEDULES
-from tests.compatibility.tiny_networks import TINY_NETWORKS
 from tests.session.killed_trials import STUDENT, TEACHER, assert_resumes, trial
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tiny_models")]
 
 
 def cohort(teachers: int, students: int, **settings: Any) -> list[dict[str, Any]]:
@@ -68,14 +64,6 @@ TRIALS: dict[str, dict[str, Any]] = {
 }
 COMPILED = {"recipe": {"engine": "compiled"}}
 GRAPHED: dict[str, Any] = {"recipe": {"engine": "graphed", "milestones": [2]}}
-
-
-@pytest.fixture(autouse=True)
-def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, builder in TINY_NETWORKS.items():
-        monkeypatch.setitem(MODELS, name, builder)
-    yield
-    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("kind", TRIALS)

@@ -19,33 +19,23 @@ from mlflow import MlflowClient
 from switokd import names
 from switokd.files.lock import HeldError
 from switokd.session.trial_session import TrialResult, TrialSession, open_session
-from switokd.spec.experiment import Experiment
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
 from switokd.tracking.tracker import TrialTracker
-from switokd.training.timeline import DivergedError
 from switokd.validation import DataError
 from tests.cohorts import same_bits, weights_of
 from tests.processes import next_line
 from tests.session.killed_trials import assert_equal_results
 from tests.session.test_checkpoint import files_limited_to
 from tests.shared_folder import put_empty_store
+from tests.tuning.workplace import small_trials
 
 
 def trial(**changes: Any) -> TrialSpec:
     """Two networks, two epochs of six steps, on some digits shrunk to 4 x 4."""
-    recipe = {"epochs": 2, "batch_size": 100, "learning_rate": 0.05, "image_size": 4}
-    recipe["train_images"] = 600
-    cohort = {"teachers": ["wrn_16_1"], "students": ["resnet20"]}
-    content = {
-        "name": "session",
-        "dataset": "digits",
-        "cohorts": [cohort],
-        "methods": ["switokd"],
-        "recipe": recipe | changes.pop("recipe", {}),
-        **changes,
-    }
-    (only,) = Experiment.model_validate(content).trials
+    recipe = {"epochs": 2, "batch_size": 100, "train_images": 600, "image_size": 4}
+    changes["recipe"] = recipe | changes.get("recipe", {})
+    (only,) = small_trials(name="session", methods=["switokd"], **changes)
     return only
 
 
@@ -75,25 +65,6 @@ def test_stopped_in_mid_epoch_it_goes_on_as_if_nothing_had_happened(
         lost.advance()
         raise KeyboardInterrupt
     assert_equal_results(finish(open_session(trial(), runs=tmp_path), 3), undisturbed)
-
-
-def test_a_requested_stop_leaves_a_checkpoint(tmp_path: Path) -> None:
-    with open_session(trial(), runs=tmp_path, threads=1) as session:
-        session.stop_requested = True
-        assert not list(session.epochs())
-    assert session.checkpoints.names()
-
-
-def test_a_damaged_newest_checkpoint_costs_an_interval_and_nothing_else(
-    tmp_path: Path, undisturbed: TrialResult, caplog: pytest.LogCaptureFixture
-) -> None:
-    for _ in range(2):
-        with open_session(trial(), runs=tmp_path, threads=1) as session:
-            session.advance(seconds=0.0)
-    newest = session.folder / "checkpoints" / session.checkpoints.names()[0]
-    newest.write_bytes(newest.read_bytes()[:-1])
-    assert_equal_results(finish(open_session(trial(), runs=tmp_path), 1), undisturbed)
-    assert newest.name in caplog.text
 
 
 def test_an_older_checkpoint_sends_no_step_twice(tmp_path: Path) -> None:
@@ -204,20 +175,6 @@ def test_a_session_that_cannot_begin_lets_go_of_its_trial(tmp_path: Path) -> Non
             open_session(missing, runs=tmp_path),
         ):
             pass
-
-
-def test_a_diverged_trial_keeps_no_checkpoint_past_the_last_finite_step(tmp_path: Path) -> None:
-    diverging = trial(recipe={"learning_rate": 1e6, "epochs": 8})
-    # tried again, it goes on from the last checkpoint and ends at the same step
-    for _ in range(2):
-        with (
-            pytest.raises(DivergedError) as error,
-            open_session(diverging, runs=tmp_path, threads=1) as session,
-        ):
-            for _ in session.epochs():
-                pass
-        for name in session.checkpoints.names():
-            assert int(name.split("-")[1]) < error.value.step
 
 
 RUN = """

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
-from switokd.models import MODELS
 from switokd.models.initialization import initialize
 from switokd.session.trial_thread import TrialThread
 from switokd.spec.trial import TrialSpec
 from switokd.training import build
-from tests.compatibility.tiny_networks import TINY_NETWORKS
 from tests.session.killed_trials import assert_equal_results, train, trial
 
+pytestmark = pytest.mark.usefixtures("tiny_models")
+
 METHODS = ("switokd", "dml", {"kdcl": {"variant": "general"}}, "vanilla")
-
-
-@pytest.fixture(autouse=True)
-def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, builder in TINY_NETWORKS.items():
-        monkeypatch.setitem(MODELS, name, builder)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def side_by_side(trials: list[TrialSpec], runs: Path) -> list[object]:

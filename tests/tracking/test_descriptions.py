@@ -10,19 +10,15 @@ import pytest
 from mlflow import MlflowClient
 
 from switokd import names
-from switokd.models import MODELS
 from switokd.spec.trial import TrialSpec
 from switokd.tracking.descriptions import dataset_input, trial_note
 from switokd.tracking.store import TrackedExperiment
 from switokd.tracking.tracker import TrialTracker, log_result, open_experiment, open_sweep
 from tests.compatibility import cases
-from tests.compatibility.tiny_networks import TINY_NETWORKS
 
 
 @pytest.fixture
-def tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackedExperiment:
-    for name, builder in TINY_NETWORKS.items():
-        monkeypatch.setitem(MODELS, name, builder)
+def tracked(tmp_path: Path, tiny_models: None) -> TrackedExperiment:
     path = tmp_path / "mlflow.db"
     path.write_bytes(gzip.decompress(cases.STORE.read_bytes()))
     return open_sweep(open_experiment("new", f"sqlite:///{path}", tmp_path), "new")

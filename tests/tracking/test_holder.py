@@ -15,13 +15,13 @@ from mlflow import MlflowClient
 
 from switokd import names
 from switokd.files.lock import HeldError
-from switokd.spec.experiment import Experiment
 from switokd.tracking import holder as holder_module
 from switokd.tracking import tracker as tracking
 from switokd.tracking.holder import Holder
 from switokd.tracking.outbox import Point
 from switokd.tracking.store import TrackedExperiment
 from switokd.tracking.tracker import TrialTracker
+from tests.tuning.workplace import small_trials
 
 pytestmark = pytest.mark.slow
 
@@ -162,14 +162,7 @@ def test_of_two_that_claim_at_once_the_later_one_goes_on(
 
 def test_a_trial_without_its_checkpoints_gets_a_run_of_its_own(store: TrackedExperiment) -> None:
     """No step twice: the points that the store has would be made a second time."""
-    content = {
-        "name": "shared",
-        "dataset": "digits",
-        "cohorts": [{"teachers": ["wrn_16_1"], "students": ["resnet20"]}],
-        "methods": ["dml"],
-        "recipe": {"epochs": 1},
-    }
-    (trial,) = Experiment.model_validate(content).trials
+    (trial,) = small_trials(name="shared", methods=["dml"])
     run_ids = []
     for anew, made_at in ((True, 1000), (False, 1000), (True, 2000)):
         tracker = TrialTracker(store, trial)

@@ -12,7 +12,6 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
-from switokd.spec.experiment import Experiment
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import retry, store
 from switokd.tracking.address import StoreError
@@ -26,6 +25,7 @@ from switokd.tracking.store import (
 )
 from switokd.tracking.tracker import TrialTracker, open_experiment, open_sweep
 from tests.shared_folder import put_empty_store
+from tests.tuning.workplace import small_trials
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +50,7 @@ def leave_run(client: MlflowClient, tracked: TrackedExperiment, trial_id: str, s
 
 
 def trial() -> TrialSpec:
-    content = {
-        "name": "read",
-        "dataset": "digits",
-        "cohorts": [{"teachers": ["wrn_16_1"], "students": ["resnet20"]}],
-        "methods": ["dml"],
-        "recipe": {"epochs": 1},
-    }
-    return Experiment.model_validate(content).trials[0]
+    return small_trials(name="read", methods=["dml"])[0]
 
 
 def refuse(*_: Any, **__: Any) -> None:

@@ -14,7 +14,6 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from switokd.spec.experiment import Experiment
 from switokd.spec.tracked_params import params_of
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import outbox as outbox_module
@@ -25,6 +24,7 @@ from switokd.tracking.retry import TrackingError
 from switokd.tracking.store import TrackedExperiment
 from switokd.tracking.tracker import TrialTracker
 from tests.shared_folder import put_empty_store
+from tests.tuning.workplace import small_trials
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TrackedExperiment:
 def trial(request: pytest.FixtureRequest) -> TrialSpec:
     """A trial of its own for each test."""
     seed = sum(map(ord, request.node.name))
-    content = {
-        "name": "tracked",
-        "dataset": "digits",
-        "cohorts": [{"teachers": ["wrn_16_1"], "students": ["resnet20"]}],
-        "methods": ["dml"],
-        "seeds": [seed],
-        "recipe": {"epochs": 1},
-    }
-    (only,) = Experiment.model_validate(content).trials
+    (only,) = small_trials(name="tracked", methods=["dml"], seeds=[seed])
     return only
 
 
@@ -176,11 +168,6 @@ def test_a_run_deleted_in_the_meantime_ends_the_trial_at_once(
         tracker.finish([], 600)
 
 
-def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"http://127\.0\.0\.1:9 does not answer"):
-        tracking.open_experiment("tracked", "http://127.0.0.1:9", tmp_path)
-
-
 @pytest.mark.parametrize(
     ("uri", "told"),
     [
@@ -189,6 +176,7 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("sqlite:///FOLDER", "is a folder"),
         ("FOLDER", "no folder store"),
         ("nonsense://x", "is no tracking store"),
+        ("http://127.0.0.1:9", "http://127.0.0.1:9 does not answer"),
         ("postgresql://127.0.0.1:9/mlflow", "127.0.0.1:9 does not answer"),
         ("http://bob:hunter2@127.0.0.1:9", "holds a password for 127.0.0.1"),
         ("postgresql://h/mlflow?user=bob&Password=hunter2", "holds a password for h,"),

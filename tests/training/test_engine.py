@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from switokd.models import MODELS
 from switokd.spec.experiment import Experiment
 from switokd.training.build import build_trainer
 from switokd.training.graphed import create_state
 from switokd.training.trainer import Trainer
-from tests.compatibility.tiny_networks import TINY_NETWORKS
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 STEPS = 50
 BATCH = 64
@@ -21,12 +21,6 @@ ROUNDING = 1e-5
 LINK = ("T1", "S1")
 # of the tiny networks
 BOTH_MODES = {"switokd": {"threshold": 0.27, "require_better_teacher": False}}
-
-
-@pytest.fixture(autouse=True)
-def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, builder in TINY_NETWORKS.items():
-        monkeypatch.setitem(MODELS, name, builder)
 
 
 def trainer(engine: str, method: Any = "switokd", **changes: Any) -> Trainer:

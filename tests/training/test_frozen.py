@@ -11,22 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from switokd.methods import build_method
-from switokd.models import MODELS, build_model
+from switokd.models import build_model
 from switokd.spec.experiment import load_experiment
 from switokd.spec.trial import TrialSpec
 from switokd.training.build import build_trainer
 from switokd.training.trainer import Trainer
 from switokd.validation import SpecError
 from tests.cohorts import same_bits, weights_of
-from tests.compatibility.tiny_networks import TINY_NETWORKS
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, builder in TINY_NETWORKS.items():
-        monkeypatch.setitem(MODELS, name, builder)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from switokd.methods import SETTINGS
-from switokd.models import MODELS, build_model
+from switokd.models import build_model
 from switokd.spec.experiment import Experiment
 from switokd.spec.identity import walk
 from switokd.spec.trial import TrialSpec
@@ -17,19 +17,14 @@ from switokd.training.build import build_trainer
 from switokd.training.trainer import Trainer
 from switokd.validation import SpecError
 from tests.cohorts import same_bits, weights_of
-from tests.compatibility.tiny_networks import TINY_NETWORKS
 from tests.conftest import UserModule
 from tuning.preflight import check_outside
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 CPU = torch.device("cpu")
 OFFLINE = sorted(name for name in SETTINGS if SETTINGS[name].trained_teacher)
 EPOCHS = 4
-
-
-@pytest.fixture(autouse=True)
-def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, builder in TINY_NETWORKS.items():
-        monkeypatch.setitem(MODELS, name, builder)
 
 
 def trial(method: Any, **recipe: Any) -> TrialSpec:

@@ -10,24 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from switokd.models import MODELS
 from switokd.training.build import build_trainer
 from switokd.training.timeline import DivergedError
 from switokd.training.trainer import Trainer
-from tests.compatibility.tiny_networks import TINY_NETWORKS
 from tests.session.killed_trials import trial
 from tests.training.rank_processes import CPU, AllParts, RankProcesses, rank_processes
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tiny_models")]
 
 TWO_TEACHERS = [{"teachers": ["tiny_wide", "tiny"], "students": ["tiny"]}]
 TWO_STUDENTS = [{"teachers": ["tiny_wide"], "students": ["tiny", "tiny_wide"]}]
-
-
-@pytest.fixture(autouse=True)
-def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, builder in TINY_NETWORKS.items():
-        monkeypatch.setitem(MODELS, name, builder)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.forks import forking
 from tests.processes import next_line
 
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+OBJECT_STORE_BYTES = 80_000_000
 # a process of its own: Ray changes the environment and the signal handlers of its driver's
 CLUSTER = """
 import json, os, sys
@@ -51,3 +58,29 @@ def running_ray(gpus: int = 0) -> Iterator[dict[str, str]]:
         yield json.loads(next_line(process))
     finally:
         process.communicate("", timeout=60)
+
+
+@contextmanager
+def running_cluster(cpus: int) -> Iterator[Cluster]:
+    """A head with so many cores, which nodes can be added to."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in forking().items():
+            patch.setenv(name, value)
+        from tuning.workers.ray_environment import prepare
+
+        prepare()
+        # Ray reads its authentication mode when it is first imported
+        from ray.cluster_utils import Cluster
+
+        about = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, **about})
+        try:
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+def access(cluster: Cluster) -> dict[str, str]:
+    """What a driver's environment must hold to join it."""
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+    return {"RAY_ADDRESS": cluster.address} | {name: os.environ[name] for name in names}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from tests.forks import forking, starter
+from tests.forks import starter
 from tests.machine import lacking
 from tests.processes import await_
 from tests.tuning.mlflow_server import Server
+from tests.tuning.shared_ray import OBJECT_STORE_BYTES, access, running_cluster
 from tests.tuning.test_rank_actors import (
     assert_finished_as_alone,
     placement_groups,
@@ -25,43 +25,22 @@ from tests.tuning.test_rank_actors import (
 )
 from tests.tuning.test_survival import assert_as_if_undisturbed
 from tests.tuning.workplace import Workplace, small_experiment
-from tuning.workers.ray_environment import prepare
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
 pytestmark = pytest.mark.slow
 
-OBJECT_STORE_BYTES = 80_000_000
 NODE_CPUS = 2
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head that trains nothing, and two workers with a core each."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in forking().items():
-            patch.setenv(name, value)
-        yield from _running_cluster()
-
-
-def _running_cluster() -> Iterator[Cluster]:
-    prepare()
-    # Ray reads its authentication mode when it is first imported
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 0,
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE_BYTES,
-        },
-    )
-    for number in (2, 3):
-        add_node(cluster, number)
-    yield cluster
-    cluster.shutdown()
+    with running_cluster(cpus=0) as cluster:
+        for number in (2, 3):
+            add_node(cluster, number)
+        yield cluster
 
 
 def add_node(cluster: Cluster, number: int) -> None:
@@ -73,8 +52,7 @@ def add_node(cluster: Cluster, number: int) -> None:
 @pytest.fixture
 def joined(cluster: Cluster) -> dict[str, str]:
     """What a driver must know to use the cluster."""
-    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
-    return {"RAY_ADDRESS": cluster.address} | {name: os.environ[name] for name in names}
+    return access(cluster)
 
 
 @pytest.fixture
@@ -88,8 +66,7 @@ def test_a_store_in_a_file_is_refused_on_several_nodes(
 ) -> None:
     workplace = Workplace(tmp_path_factory.mktemp("file"), **joined)
     workplace.write(small_experiment())
-    status, output = workplace.sweep()
-    assert status == 2, output
+    output = workplace.sweep(status=2)
     message = output.strip().splitlines()[-1]
     assert message.startswith("switokd: the cluster has 3 nodes")
     assert f"sqlite:///{workplace.folder / 'runs' / 'mlflow.db'} is a file of this one" in message
@@ -158,8 +135,7 @@ def test_a_node_without_the_users_module_is_given_it(
             resources={"cpus": NODE_CPUS},
         )
         workplace.write(content)
-        status, output = workplace.sweep()
-    assert status == 0, output
+        workplace.sweep()
     driver, *_, worker = log.read_text().split()
     assert driver == str(module)
     assert "py_modules" in worker
@@ -178,8 +154,7 @@ def test_a_trial_over_two_nodes_outlives_either(cluster: Cluster, place: Workpla
         cluster.remove_node(lost, allow_graceful=False)
         place.let(None, trial)
         add_node(cluster, number)
-    output, _ = sweep.communicate(timeout=240)
-    assert sweep.returncode == 0, output
+    output = sweep.ended(timeout=240)
     assert output.count("its worker ended: it goes on from its checkpoint") == 2
     assert placement_groups(place) == {"REMOVED"}
     assert_finished_as_alone(place, trials)
@@ -210,8 +185,7 @@ def test_a_removed_node_loses_and_doubles_nothing(cluster: Cluster, place: Workp
     assert len(set(workers.values())) == 2, "the trials share a node"
     cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
     place.let(None, *trials)
-    output, _ = sweep.communicate(timeout=240)
-    assert sweep.returncode == 0, output
+    output = sweep.ended(timeout=240)
     assert sum("it goes on from its checkpoint" in line for line in output.splitlines()) == 1
     (moved,) = (t for t in trials if place.worker_pid(t) != workers[t.trial_id])
     assert set(place.trial_runs("removal")) == set(workers)

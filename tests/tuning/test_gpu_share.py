@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from switokd.spec.experiment import Experiment
 from switokd.spec.resources import Resources
 from switokd.validation import SpecError
-from tests.tuning.workplace import small_experiment
+from tests.tuning.workplace import small_trials
 from tuning.cost.gpu_share import (
     MOST_TRIALS,
     GpuUse,
@@ -35,15 +34,13 @@ def test_memory_and_time_decide(used: float, busy: float, count: int) -> None:
 
 
 def test_the_largest_trial_is_measured() -> None:
-    trials = Experiment.model_validate(
-        small_experiment(
-            cohorts=[
-                {"teachers": ["wrn_16_1"], "students": ["resnet20"]},
-                {"teachers": ["wrn_16_2"], "students": ["resnet20"]},
-            ],
-            methods=["switokd"],
-        )
-    ).trials
+    trials = small_trials(
+        cohorts=[
+            {"teachers": ["wrn_16_1"], "students": ["resnet20"]},
+            {"teachers": ["wrn_16_2"], "students": ["resnet20"]},
+        ],
+        methods=["switokd"],
+    )
     assert largest(trials).pair == "wrn_16_2>resnet20"
 
 
@@ -66,7 +63,7 @@ def test_a_share_is_given_in_one_way() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_few_steps_tell_memory_and_time() -> None:
-    trial = Experiment.model_validate(small_experiment(methods=["switokd"])).trials[0]
+    trial = small_trials(methods=["switokd"])[0]
     use = measure_use(trial)
     assert 0 < use.used_mib < use.total_mib
     assert 0 < use.busy <= 1

@@ -60,8 +60,7 @@ def test_it_is_run_again_alone_and_then_fails_with_the_reason(
     trials = workplace.write(content).trials
     # both run out of memory together, and one of them alone as well
     failures_left.write_text("3")
-    status, output = workplace.sweep()
-    assert status == 1, output
+    output = workplace.sweep(status=1)
     assert "2 at once, 1 CPU cores and 0.5 GPUs each" in output
     assert output.count("alone on its device") == 2
     runs = workplace.trial_runs("small")

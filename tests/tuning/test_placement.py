@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from switokd.spec.experiment import Experiment
 from switokd.spec.resources import Resources
 from switokd.spec.trial import TrialSpec
 from switokd.validation import DataError, SpecError
-from tests.tuning.workplace import small_experiment
+from tests.tuning.workplace import small_trials
 from tuning.placement import Node, Placement, allocate
 from tuning.preflight import check_data
 
@@ -150,8 +149,7 @@ def test_batches_that_processes_cannot_divide_are_found_before_a_worker_starts()
     def trials(batch_size: int) -> list[TrialSpec]:
         resources = {"workers": 3, "batch_norm": "synchronized"}
         recipe = {"batch_size": batch_size, "train_images": 130}
-        content = small_experiment(methods=["dml"], recipe=recipe, resources=resources)
-        return list(Experiment.model_validate(content).trials)
+        return list(small_trials(methods=["dml"], recipe=recipe, resources=resources))
 
     check_data(trials(65))
     with pytest.raises(DataError, match="an epoch's last batch has 2 images, too few for 3"):

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from switokd.spec.experiment import Experiment
-from tests.tuning.workplace import small_experiment
+from tests.tuning.workplace import small_trials
 from tuning import progress as progress_module
 from tuning.progress import SweepProgress
 
@@ -48,12 +47,10 @@ class Sweep:
         console = Console(
             file=self.file, width=120, height=25, force_terminal=terminal, color_system=None
         )
-        experiment = Experiment.model_validate(
-            small_experiment(methods=["dml"], seeds=list(range(count)))
-        )
-        self.trials = [trial.trial_id for trial in experiment.trials]
-        self.labels = [trial.label for trial in experiment.trials]
-        self.progress = SweepProgress(list(experiment.trials), console)
+        trials = small_trials(methods=["dml"], seeds=list(range(count)))
+        self.trials = [trial.trial_id for trial in trials]
+        self.labels = [trial.label for trial in trials]
+        self.progress = SweepProgress(list(trials), console)
 
     def printed(self) -> str:
         """What has come since the last call, the table as it is now included."""
@@ -106,8 +103,7 @@ def test_what_a_search_has_not_chosen_yet_waits(clock: Clock) -> None:
 
 
 def test_namesakes_are_told_apart_by_what_is_swept(clock: Clock) -> None:
-    content = small_experiment(methods=["dml", "vanilla"], recipe={"train_images": [50, 100]})
-    trials = list(Experiment.model_validate(content).trials)
+    trials = small_trials(methods=["dml", "vanilla"], recipe={"train_images": [50, 100]})
     file = io.StringIO()
     with SweepProgress(trials, Console(file=file, width=140)) as progress:
         for trial in trials:

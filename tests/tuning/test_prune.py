@@ -11,25 +11,17 @@ from dashboards.analysis.comparison import comparison_frame
 from dashboards.store.runs import RunFrames
 from switokd import names
 from switokd.files.lock import FileLock
-from switokd.models import MODELS
 from switokd.session.extension import shorter_trials
 from switokd.session.folders import trial_folder
-from switokd.session.trial_session import TrialResult, open_session
+from switokd.session.trial_session import open_session
 from switokd.spec.trial import TrialSpec
 from switokd.tracking import tracker as tracking
-from switokd.tracking.store import TrackedExperiment
 from switokd.tracking.tracker import TrialTracker
 from tests.compatibility import cases
-from tests.compatibility.tiny_networks import TINY_NETWORKS
+from tests.session.killed_trials import train
 from tuning.prune import find_dispensable
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, builder in TINY_NETWORKS.items():
-        monkeypatch.setitem(MODELS, name, builder)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tiny_models")]
 
 
 def trial(epochs: int) -> TrialSpec:
@@ -37,19 +29,11 @@ def trial(epochs: int) -> TrialSpec:
     return cases.experiment("pruned", recipe=recipe).trials[0]
 
 
-def train(spec: TrialSpec, runs: Path, store: TrackedExperiment, *shorter: str) -> TrialResult:
-    tracker = TrialTracker(store, spec)
-    with open_session(spec, runs=runs, threads=1, tracker=tracker, continues=shorter) as session:
-        for _ in session.epochs():
-            pass
-        return session.finish()
-
-
 def test_what_goes_is_needed_by_nobody(tmp_path: Path) -> None:
     store = tracking.open_experiment("pruned", f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
     short, long = trial(1), trial(2)
-    train(short, tmp_path, store)
-    train(long, tmp_path, store, short.trial_id)
+    train(short, tmp_path, tracker=TrialTracker(store, short))
+    train(long, tmp_path, tracker=TrialTracker(store, long), continues=[short.trial_id])
     with open_session(trial(7), runs=tmp_path, threads=1, tracker=TrialTracker(store, trial(7))):
         pass
     folders = {

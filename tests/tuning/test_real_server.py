@@ -64,8 +64,7 @@ def test_a_sweep_is_tracked_and_no_secret_is_left(services: Services, workplace:
     tune = workplace.folder / "runs" / "served" / "ray"
     await_(lambda: sweep.poll() is not None or list(tune.glob("experiment_state*")))
     assert not leaks(services, workplace.folder)
-    output, _ = sweep.communicate(timeout=200)
-    assert sweep.returncode == 0, output
+    output = sweep.ended(timeout=200)
     assert "View run" not in output
     runs = workplace.trial_runs("served")
     assert set(runs) == {trial.trial_id for trial in trials}
@@ -119,8 +118,7 @@ def test_a_wrong_secret_is_one_message(
     # Ray asks every second, twenty times as it comes
     workplace.environment |= {variable: "not-this-one", "RAY_NUM_REDIS_GET_RETRIES": "2"}
     workplace.write(small_experiment(name="refused"))
-    status, output = workplace.sweep()
-    assert status == 2, output
+    output = workplace.sweep(status=2)
     assert named in output.strip().splitlines()[-1]
     assert "Traceback" not in output
     assert not told(services, output.encode())

@@ -79,10 +79,3 @@ def test_a_plan_is_made_where_ray_is_not_installed() -> None:
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
-
-
-def test_no_two_modules_of_one_name_and_none_of_the_standard_library() -> None:
-    root = Path(__file__).parents[2] / "tuning"
-    names = [path.stem for path in root.rglob("*.py") if path.stem != "__init__"]
-    assert len(names) == len(set(names))
-    assert not set(names) & sys.stdlib_module_names

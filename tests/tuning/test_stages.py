@@ -13,6 +13,7 @@ import yaml
 
 from switokd.spec.trial import TrialSpec
 from tests.processes import await_
+from tests.tuning.test_rank_actors import assert_finished_as_alone
 from tests.tuning.workplace import Workplace, small_experiment, weights
 
 pytestmark = pytest.mark.slow
@@ -49,8 +50,7 @@ def test_a_student_waits_for_its_own_teacher_and_rco_for_snapshots(
     await_((workplace.trial_folder(free) / "weights").exists, of=sweep)
     assert not workplace.trial_folder(held).exists()
     os.kill(worker, signal.SIGCONT)
-    output, _ = sweep.communicate(timeout=200)
-    assert sweep.returncode == 0, output
+    output = sweep.ended(timeout=200)
     assert "2 of them train teachers; 2 students begin each when its own teacher is done" in output
     runs = workplace.trial_runs("staged")
     assert set(runs) == {trial.trial_id for trial in trials}
@@ -61,11 +61,9 @@ def test_a_student_waits_for_its_own_teacher_and_rco_for_snapshots(
 
     # with rco in the file a finished teacher is trained again, for the weights it did not keep
     workplace.write(content | {"methods": ["kd", "rco"]})
-    status, output = workplace.sweep("--dry-run")
-    assert status == 0, output
+    output = workplace.sweep("--dry-run")
     assert "to train again: its weights after epoch 1 teach, and were not kept" in output
-    status, output = workplace.sweep()
-    assert status == 0, output
+    output = workplace.sweep()
     assert "6 trials, 2 finished before, 4 to train" in output
     assert output.count("again: its weights after epoch 1 teach, and were not kept") == 2
     again = workplace.trial_runs("staged")
@@ -75,8 +73,7 @@ def test_a_student_waits_for_its_own_teacher_and_rco_for_snapshots(
         # the old run is deleted, restorably
         assert again[teacher.trial_id].info.run_id != runs[teacher.trial_id].info.run_id
         assert (workplace.trial_folder(teacher) / "weights" / "S1-epoch-1.pt").exists()
-    status, output = workplace.sweep()
-    assert status == 0, output
+    output = workplace.sweep()
     assert "6 trials, 6 finished before, 0 to train" in output
 
 
@@ -95,8 +92,7 @@ def test_a_failed_teacher_fails_its_students_and_nobody_else(
     cohorts = [COHORTS[0], {"teachers": [diverging], "students": ["resnet20"]}]
     trials = workplace.write(staged("kd", "at", cohorts=cohorts)).trials
     bad = next(t for t in trials if t.pair == "wrn_16_2")
-    status, output = workplace.sweep()
-    assert status == 1, output
+    output = workplace.sweep(status=1)
     assert "Traceback" not in output
     runs = workplace.trial_runs("staged")
     for trial in trials:
@@ -129,18 +125,9 @@ def test_a_killed_sweep_goes_on_with_its_stages(tmp_path: Path) -> None:
     sweep = workplace.start("sweep", workplace.file.name)
     await_(lambda: workplace.worker_pid(teacher) != worker, of=sweep)
     workplace.let(None, teacher)
-    output, _ = sweep.communicate(timeout=200)
-    assert sweep.returncode == 0, output
+    output = sweep.ended(timeout=200)
     assert "3 trials, 0 finished before, 3 to train" in output
-    runs = workplace.trial_runs("staged")
-    assert {run.info.status for run in runs.values()} == {"FINISHED"}
-    alone = {t.trial_id: workplace.train_alone(t) for t in trials}
-    for trial in trials:
-        here, there = workplace.trial_folder(trial), alone[trial.trial_id]
-        one, other = weights(here), weights(there)
-        assert one.keys() == other.keys()
-        for name, state in one.items():
-            assert all(torch.equal(state[key], other[name][key]) for key in state), name
+    assert_finished_as_alone(workplace, trials)
 
 
 def test_a_search_trains_teachers_first_and_counts_them_not(
@@ -151,15 +138,13 @@ def test_a_search_trains_teachers_first_and_counts_them_not(
     search["space"] = {"method.alpha": {"low": 0.1, "high": 1.0}}
     recipe = {"epochs": 1, "holdout": 0.2}
     workplace.write(staged("kd", recipe=recipe, search=search))
-    status, output = workplace.sweep()
-    assert status == 0, output
+    output = workplace.sweep()
     assert "4 trials, 0 finished before, 4 to train" in output
     assert "best of 3: val_top1/S1" in output
     runs = sorted(workplace.trial_runs("staged").values(), key=lambda run: run.info.start_time)
     assert [run.data.tags["switokd.method"] for run in runs] == ["vanilla", "kd", "kd", "kd"]
     assert runs[0].info.end_time <= runs[1].info.start_time
-    status, output = workplace.sweep()
-    assert status == 0, output
+    output = workplace.sweep()
     assert "4 trials, 4 finished before, 0 to train" in output
 
 
@@ -167,24 +152,20 @@ def test_one_trial_alone_needs_its_teacher_first(tmp_path: Path) -> None:
     workplace = Workplace(tmp_path)
     trials = workplace.write(staged("kd", recipe={"epochs": 1})).trials
     teacher, student = trials
-    status, output = workplace.run("train", workplace.file.name, "--trial", student.trial_id)
-    assert status == 2
+    output = workplace.start("train", workplace.file.name, "--trial", student.trial_id).ended(2)
     assert f"switokd train {workplace.file.name} --trial {teacher.trial_id}" in output
-    status, output = workplace.run("train", workplace.file.name, "--trial", teacher.trial_id)
-    assert status == 0, output
+    output = workplace.start("train", workplace.file.name, "--trial", teacher.trial_id).ended()
     # another machine, or a pruned folder, has the teacher's weights from its run
     kept = workplace.trial_folder(teacher) / "weights"
     aside = kept.rename(tmp_path / "aside")
-    status, output = workplace.run("train", workplace.file.name, "--trial", student.trial_id)
-    assert status == 0, output
+    output = workplace.start("train", workplace.file.name, "--trial", student.trial_id).ended()
     aside.rename(kept)
     assert_taught_by(workplace, student, teacher)
     assert set(workplace.trial_runs("staged")) == {trial.trial_id for trial in trials}
     # another file takes the same teacher by its run, and trains none
     by_run = {"kd": {"teacher": f"run:{teacher.trial_id[:8]}/S1/last"}}
     workplace.file.write_text(yaml.safe_dump(staged(by_run, name="again", recipe={"epochs": 1})))
-    status, output = workplace.run("train", workplace.file.name)
-    assert status == 0, output
+    output = workplace.start("train", workplace.file.name).ended()
     (run,) = workplace.trial_runs("again").values()
     assert run.data.params["T1.frozen"] == "true"
     taught = weights(workplace.folder / "runs/again/trials" / run.data.tags["switokd.trial_id"])
@@ -198,7 +179,6 @@ def test_one_trial_alone_needs_its_teacher_first(tmp_path: Path) -> None:
     ):
         by_run["kd"]["teacher"] = reference
         workplace.file.write_text(yaml.safe_dump(staged(by_run)))
-        status, output = workplace.run("train", workplace.file.name)
-        assert status == 2
+        output = workplace.start("train", workplace.file.name).ended(2)
         assert "methods.0.kd.teacher: " in output
         assert told in output

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from switokd.session.checkpoint import CheckpointFolder
 from switokd.spec.trial import TrialSpec
 from tests.forks.command import Command
 from tests.machine import is_measured
 from tests.processes import await_
+from tests.session.killed_trials import points
 from tests.tuning.workplace import Workplace, assert_same_weights, small_experiment
 
 pytestmark = pytest.mark.slow
@@ -28,22 +27,9 @@ def assert_as_if_undisturbed(workplace: Workplace, trial: TrialSpec) -> None:
     pd.testing.assert_frame_equal(
         pd.read_parquet(alone / "timeline.parquet"), pd.read_parquet(here / "timeline.parquet")
     )
-    assert _timeless(workplace.series(run)) == _timeless(_points(alone))
-
-
-def _points(folder: Path) -> dict[str, dict[int, float]]:
-    """Every point of a trial that was not tracked: they wait in its last checkpoint."""
-    state = CheckpointFolder(folder / "checkpoints").latest()
-    assert state is not None
-    series: dict[str, dict[int, float]] = {}
-    for name, value, step, _ in state["outbox"]:
-        assert step not in series.setdefault(name, {})
-        series[name][step] = value
-    return series
-
-
-def _timeless(series: dict[str, dict[int, float]]) -> dict[str, dict[int, float]]:
-    return {name: values for name, values in series.items() if not is_measured(name)}
+    series = workplace.series(run).items()
+    tracked = {(name, step): value for name, found in series for step, value in found.items()}
+    assert {key: v for key, v in tracked.items() if not is_measured(key[0])} == points(alone)
 
 
 def _interrupt(process: Command) -> None:
@@ -87,8 +73,7 @@ def test_killed_workers_killed_drivers_and_interrupts_lose_and_double_nothing(
     await_(lambda: workplace.worker_pid(victim) not in (worker, None))
     go_on()
     _interrupt(driver)
-    output, _ = driver.communicate(timeout=60)
-    assert driver.returncode == 130, output
+    output = driver.ended(130, 60)
     statuses = {run.info.status for run in workplace.runs("hard")}
     assert statuses <= {"KILLED", "FINISHED"}
     assert workplace.trial_runs("hard")[victim.trial_id].info.status == "KILLED"
@@ -98,13 +83,11 @@ def test_killed_workers_killed_drivers_and_interrupts_lose_and_double_nothing(
     await_(lambda: workplace.worker_pid(victim) not in (worker, None))
     _interrupt(driver)
     _interrupt(driver)
-    output, _ = driver.communicate(timeout=60)
-    assert driver.returncode == 130, output
+    output = driver.ended(130, 60)
     assert "Traceback" not in output
 
     workplace.let(None, *trials)
-    status, output = workplace.sweep()
-    assert status == 0, output
+    output = workplace.sweep()
     assert {run.info.status for run in workplace.runs("hard")} == {"FINISHED"}
     for trial in trials:
         assert_as_if_undisturbed(workplace, trial)

@@ -8,9 +8,8 @@ from typing import Any
 from ray.tune.search import Searcher
 from rich.console import Console
 
-from switokd.spec.experiment import Experiment
 from switokd.spec.trial import TrialSpec
-from tests.tuning.workplace import small_experiment
+from tests.tuning.workplace import small_trials
 from tuning.plan import Plan
 from tuning.progress import SweepProgress
 from tuning.workers.trial_queue import TrialQueue
@@ -20,8 +19,7 @@ class Sweep:
     """The trials of an experiment, and what Tune would do with them."""
 
     def __init__(self, finished: set[str] | None = None, **changes: Any) -> None:
-        experiment = Experiment.model_validate(small_experiment(**changes))
-        self.all = list(experiment.trials)
+        self.all = list(small_trials(**changes))
         self.finished = finished or set()
         missing = [trial for trial in self.all if trial.trial_id not in self.finished]
         self.progress = SweepProgress(missing, Console(file=io.StringIO()))

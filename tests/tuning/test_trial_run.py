@@ -7,15 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from switokd.spec.experiment import Experiment
-from tests.tuning.workplace import small_experiment
+from tests.tuning.workplace import small_trials
 from tuning.workers import trial_run
 from tuning.workers.trial_run import TrialRun, trial_config
 
 
 @pytest.fixture
 def config() -> dict[str, Any]:
-    trial = Experiment.model_validate(small_experiment(methods=["dml"])).trials[0]
+    trial = small_trials(methods=["dml"])[0]
     common = {"store": ("", "", ""), "runs": "", "threads": 1, "environment": {}, "metric": None}
     return {"common": common, "choice": trial_config(trial, None)}
 

@@ -82,8 +82,9 @@ class Workplace:
         output, _ = process.communicate(timeout=300)
         return process.returncode, output
 
-    def sweep(self, *arguments: str) -> tuple[int, str]:
-        return self.run("sweep", self.file.name, *arguments)
+    def sweep(self, *arguments: str, status: int = 0) -> str:
+        """What a sweep prints that ends with that status."""
+        return self.start("sweep", self.file.name, *arguments).ended(status)
 
     def train_alone(self, trial: TrialSpec) -> Path:
         """The folder of the trial, trained undisturbed in this process on one thread."""
@@ -185,3 +186,8 @@ def small_experiment(**changes: Any) -> dict[str, Any]:
         "resources": {"cpus": 1} | changes.pop("resources", {}),
         **changes,
     }
+
+
+def small_trials(**changes: Any) -> tuple[TrialSpec, ...]:
+    """The trials of such an experiment."""
+    return Experiment.model_validate(small_experiment(**changes)).trials
