@@ -31,7 +31,7 @@ import torch
 import torchvision
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
@@ -45,6 +45,7 @@ from switokd.data.images.decode import decode_rgb
 from switokd.data.packed.lmdb_pack import pack
 from switokd.data.packed.lmdb_reader import LmdbRecords
 from switokd.data.source import ImageArrays, MemorySource
+from tests.benchmarks.plain_loop import Pictures
 
 TWO = 2
 BATCH = 128
@@ -117,31 +118,11 @@ def open_cifar_like(root: Path, device: str) -> InMemoryPipeline:
     return InMemoryPipeline(cifar_like(root), options)
 
 
-class ImageByImage(Dataset):
-    """The authors' way: PIL image by PIL image through torchvision's transforms."""
-
-    def __init__(self, images: np.ndarray) -> None:
-        self.images = images.transpose(0, 2, 3, 1)
-        self.transform = transforms.Compose(
-            [
-                transforms.RandomCrop(32, padding=4),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize(MEAN, STD),
-            ]
-        )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index])), index % 10
-
-
 def memory(root: Path) -> list[Measurement]:
     """CIFAR's shape against a DataLoader with two workers."""
     images = load_arrays(cifar_like(root), root, 32).train_images
-    loader = DataLoader(ImageByImage(images[:10_000]), BATCH, shuffle=True, num_workers=TWO)
+    pictures = Pictures(images[:10_000].transpose(0, 2, 3, 1), np.arange(10_000) % 10)
+    loader = DataLoader(pictures, BATCH, shuffle=True, num_workers=TWO)
 
     def plain() -> float:
         return rate_of(len(labels) for _, labels in loader)

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from switokd.session.trial_thread import TrialThread
-from switokd.spec.trial import TrialSpec
 from tests.benchmarks.bench_shared_gpu import measured
 from tests.gpu.test_cuda import spec
-from tests.session.killed_trials import assert_equal_results, train
-
-
-def side_by_side(trials: list[TrialSpec], runs: Path) -> list[Any]:
-    def in_its_thread(trial: TrialSpec) -> Any:
-        with closing(TrialThread(f"trial {trial.trial_id}")) as thread:
-            return thread.do(lambda: train(trial, runs, alone=False))
-
-    with ThreadPoolExecutor(len(trials)) as pool:
-        return list(pool.map(in_its_thread, trials))
+from tests.session.killed_trials import assert_equal_results, side_by_side, train
 
 
 @pytest.mark.timeout(300)

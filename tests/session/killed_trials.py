@@ -5,7 +5,8 @@ Nothing here needs more than the trainer: no store, no Ray.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from switokd.session.checkpoint import CheckpointFolder
 from switokd.session.trial_session import TrialResult, open_session
+from switokd.session.trial_thread import TrialThread
 from switokd.spec.experiment import Experiment
 from switokd.spec.teaching import teacher_trials
 from switokd.spec.trial import TrialSpec
@@ -72,6 +74,20 @@ def train(spec: TrialSpec, runs: Path, **options: Any) -> TrialResult:
         for _ in session.epochs():
             pass
         return session.finish()
+
+
+def side_by_side(trials: list[TrialSpec], runs: Path) -> list[object]:
+    """What each came to, or raised."""
+
+    def in_its_thread(spec: TrialSpec) -> object:
+        with closing(TrialThread(f"trial {spec.trial_id}")) as thread:
+            try:
+                return thread.do(lambda: train(spec, runs, alone=False))
+            except Exception as error:
+                return error
+
+    with ThreadPoolExecutor(len(trials)) as pool:
+        return list(pool.map(in_its_thread, trials))
 
 
 def killed(spec: TrialSpec, runs: Path) -> None:

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
 from switokd.models.initialization import initialize
-from switokd.session.trial_thread import TrialThread
-from switokd.spec.trial import TrialSpec
 from switokd.training import build
-from tests.session.killed_trials import assert_equal_results, train, trial
+from tests.session.killed_trials import assert_equal_results, side_by_side, train, trial
 
 pytestmark = pytest.mark.usefixtures("tiny_models")
 
 METHODS = ("switokd", "dml", {"kdcl": {"variant": "general"}}, "vanilla")
-
-
-def side_by_side(trials: list[TrialSpec], runs: Path) -> list[object]:
-    """What each came to, or raised."""
-
-    def in_its_thread(spec: TrialSpec) -> object:
-        with contextlib.closing(TrialThread(f"trial {spec.trial_id}")) as thread:
-            try:
-                return thread.do(lambda: train(spec, runs, alone=False))
-            except Exception as error:
-                return error
-
-    with ThreadPoolExecutor(len(trials)) as pool:
-        return list(pool.map(in_its_thread, trials))
 
 
 def test_side_by_side_trials_end_in_the_bits_of_each_alone(

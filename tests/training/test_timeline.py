@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,15 +36,8 @@ COLUMNS = (
     "expert",
 )
 
-Expert = Callable[[int], tuple[bool, bool]]
 
-
-def alternating(number: int) -> tuple[bool, bool]:
-    """T1 is in expert mode at every second step, T2 at every third."""
-    return number % 2 == 0, number % 3 == 0
-
-
-def made_up_step(number: int, expert: Expert = alternating) -> CohortStep:
+def made_up_step(number: int) -> CohortStep:
     """A step all of whose numbers tell the step, the link and the field."""
     links = {
         link: SwitchState(
@@ -54,7 +46,8 @@ def made_up_step(number: int, expert: Expert = alternating) -> CohortStep:
             epsilon=torch.tensor(number + 0.03 * (at + 1)),
             student_distance=torch.tensor(number + 0.04 * (at + 1)),
             teacher_distance=torch.tensor(number + 0.05 * (at + 1)),
-            expert=torch.tensor(expert(number)[at]),
+            # T1 at every second step, T2 at every third
+            expert=torch.tensor(number % (at + 2) == 0),
         )
         for at, link in enumerate(LINKS)
     }
@@ -70,10 +63,10 @@ def made_up_step(number: int, expert: Expert = alternating) -> CohortStep:
     )
 
 
-def recorded(steps: int, expert: Expert = alternating) -> Timeline:
+def recorded(steps: int) -> Timeline:
     timeline = Timeline(NETWORKS, LINKS, dtype=torch.float64)
     for number in range(1, steps + 1):
-        timeline.record(made_up_step(number, expert), images=8)
+        timeline.record(made_up_step(number), images=8)
     return timeline
 
 
