@@ -20,7 +20,6 @@ from typing import Protocol
 import torch
 import torch.distributed as dist
 
-from switokd.models.outside import outside
 from switokd.session.failures import RankFailedError, RankLostError, failure_reason
 from switokd.spec.trial import TrialSpec
 from switokd.training.build import build_trainer, choose_device
@@ -76,7 +75,6 @@ def join(trial: TrialSpec, rank: int, meeting: Rendezvous, device: torch.device)
         meeting.store(size),
         device,
         shares_batch_norm=trial.batch_norm_parts == 1,
-        leaves_out=any(outside(each.model) is not None for each in trial.networks.values()),
     )
 
 

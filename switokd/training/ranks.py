@@ -8,6 +8,7 @@ nobody has to foresee when it stops for a checkpoint.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -120,6 +121,23 @@ class Ranks:
 ALONE = Ranks()
 
 
+class InPlace(nn.Module):
+    """A network whose gradients keep their places in the messages of DistributedDataParallel.
+
+    They are moved after the first step unless it looks for parameters that are not used. A sum of
+    three or more goes by the place, so that a trial that goes on, and takes a first step again,
+    would come to other bits. The parameter that is never used spares everyone a warning.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.unused = nn.Parameter(torch.zeros((), device=next(network.parameters()).device))
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.network(*inputs)
+
+
 class GroupRanks(Ranks):
     """One of several processes, connected by torch.distributed.
 
@@ -134,15 +152,13 @@ class GroupRanks(Ranks):
         device: torch.device,
         *,
         shares_batch_norm: bool = False,
-        leaves_out: bool = False,
     ) -> None:
         """`store`: where the ranks find each other. Waits for all.
 
         `shares_batch_norm`: batch norms take their statistics from the whole batch, and not each
-        rank from its part. `leaves_out`: a network may leave parameters out of a step, which are
-        then looked for each time.
+        rank from its part.
         """
-        self._shares_batch_norm, self._leaves_out = shares_batch_norm, leaves_out
+        self._shares_batch_norm = shares_batch_norm
         self.rank, self.size = rank, size
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(
@@ -206,9 +222,11 @@ class GroupRanks(Ranks):
         of_all = images.clone()
         with self._waiting():
             dist.all_reduce(of_all)
-            means = rows * (images / of_all).to(rows.dtype)
-            dist.all_reduce(means)
-        return means, of_all
+            mine = rows * (images / of_all).to(rows.dtype)
+            parts = [torch.empty_like(mine) for _ in range(self.size)]
+            dist.all_gather(parts, mine)
+        # in the order of ranks: how a reduction adds three goes by the number of rows
+        return functools.reduce(torch.add, parts), of_all
 
     def weighted(self, loss: Tensor) -> Tensor:
         weight = self._share * self.size
@@ -229,7 +247,7 @@ class GroupRanks(Ranks):
             # torch 2.14 has another name for it, which 2.11 does not know
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
             return DistributedDataParallel(
-                network, broadcast_buffers=False, find_unused_parameters=self._leaves_out
+                InPlace(network), broadcast_buffers=False, find_unused_parameters=True
             )
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:

@@ -142,22 +142,24 @@ def with_stops(trainer: Trainer) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "size"),
     [
-        {"methods": PAUSES},
-        {"methods": [{"kdcl": {"variant": "general"}}], "recipe": {"holdout": 0.2}},
-        {"methods": ["fitnet"]},
+        ({"methods": PAUSES}, 2),
+        # the sum of three depends on its order, which goes by a number's place in a message
+        ({"methods": PAUSES}, 3),
+        ({"methods": [{"kdcl": {"variant": "general"}}], "recipe": {"holdout": 0.2}}, 2),
+        ({"methods": ["fitnet"]}, 2),
     ],
-    ids=["switokd", "general weights from a hold-out", "a module of the method's"],
+    ids=["switokd", "three", "general weights from a hold-out", "a module of the method's"],
 )
 def test_stops_and_a_new_start_in_mid_epoch_leave_no_trace(
-    changes: dict[str, Any], ranks: RankProcesses
+    changes: dict[str, Any], size: int, ranks: RankProcesses
 ) -> None:
     spec = trial(**copy.deepcopy(changes))
-    undisturbed = ranks.train(spec, 2, whole)
-    stopped = ranks.train(spec, 2, with_stops)
-    half = ranks.train(spec, 2, left_half_way)
-    resumed = ranks.train(spec, 2, whole, half)
+    undisturbed = ranks.train(spec, size, whole)
+    stopped = ranks.train(spec, size, with_stops)
+    half = ranks.train(spec, size, left_half_way)
+    resumed = ranks.train(spec, size, whole, half)
     for other in (stopped, resumed):
         for name, state in undisturbed["networks"].items():
             for key, tensor in state.items():

@@ -25,14 +25,14 @@ import json, os, sys
 from tuning.workers.ray_environment import prepare
 
 prepare()
-gpus = int(sys.argv[1])
+cpus, gpus = map(int, sys.argv[1:])
 if gpus:
     # a name that no GPU has: the trials stay on the CPU, wherever this runs
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(99 + number) for number in range(gpus))
 import ray
 
 started = ray.init(
-    address="local", num_cpus=2, num_gpus=gpus, include_dashboard=False, log_to_driver=False,
+    address="local", num_cpus=cpus, num_gpus=gpus, include_dashboard=False, log_to_driver=False,
     logging_level="ERROR", object_store_memory=80_000_000,
 )
 access = {name: os.environ[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
@@ -42,13 +42,13 @@ sys.stdin.read()
 
 
 @contextmanager
-def running_ray(gpus: int = 0) -> Iterator[dict[str, str]]:
-    """A cluster of one node with two cores; what a driver's environment must hold to join it.
+def running_ray(cpus: int = 2, gpus: int = 0) -> Iterator[dict[str, str]]:
+    """A cluster of one node; what a driver's environment must hold to join it.
 
-    `gpus`: how many it says it has, be they there or not.
+    `cpus`, `gpus`: how many it says it has, be they there or not.
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER, str(gpus)],
+        [sys.executable, "-c", CLUSTER, str(cpus), str(gpus)],
         env=os.environ | forking(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -8,12 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from switokd.spec.trial import TrialSpec
 from tests.processes import await_
+from tests.tuning.shared_ray import running_ray
 from tests.tuning.workplace import Workplace, assert_same_weights, small_experiment
 
 pytestmark = pytest.mark.slow
@@ -29,15 +31,23 @@ print("states:", json.dumps([group["state"] for group in placement_group_table()
 """
 
 
-def write_pair(workplace: Workplace, name: str) -> tuple[TrialSpec, ...]:
-    """Two trials, one after the other: each takes both cores. They are held after two steps."""
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    with running_ray(cpus=3) as ray:
+        place = Workplace(tmp_path_factory.mktemp("ranks"), **ray)
+        yield place
+        place.close()
+
+
+def write_pair(workplace: Workplace, name: str, workers: int = 2) -> tuple[TrialSpec, ...]:
+    """Two trials, one after the other for want of cores. They are held after two steps."""
     trials = workplace.write(
         small_experiment(
             name=name,
             cohorts=[{"teachers": ["wrn_16_1"], "students": ["wrn_16_1"]}],
             methods=["dml", {"switokd": {"threshold": 0.2}}],
             recipe={"epochs": 2, "train_images": 256},
-            resources={"workers": 2, "checkpoint_seconds": 0},
+            resources={"workers": workers, "checkpoint_seconds": 0},
         )
     ).trials
     workplace.let(2, *trials)
@@ -79,10 +89,10 @@ def assert_finished_as_alone(workplace: Workplace, trials: tuple[TrialSpec, ...]
 def test_a_killed_rank_or_worker_costs_what_is_after_the_last_checkpoint(
     workplace: Workplace,
 ) -> None:
-    trials = write_pair(workplace, "killed")
+    trials = write_pair(workplace, "killed", workers=3)
     sweep = workplace.start("sweep", workplace.file.name)
     await_(lambda: workplace.held(trials[0]), of=sweep)
-    (rank_1,) = rank_processes()
+    rank_1, _ = rank_processes()
     rank_1.send_signal(signal.SIGKILL)
     workplace.let(None, trials[0])
     await_(lambda: workplace.held(trials[1]), of=sweep)
