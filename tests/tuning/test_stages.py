@@ -38,18 +38,18 @@ def test_a_student_waits_for_its_own_teacher_and_rco_for_snapshots(
     tmp_path: Path, shared_ray: dict[str, str]
 ) -> None:
     workplace = Workplace(tmp_path, **shared_ray)
-    content = staged("kd", cohorts=COHORTS, resources={"checkpoint_seconds": 0.1})
+    content = staged("kd", cohorts=COHORTS)
     trials = workplace.write(content).trials
     teachers = teachers_of(trials)
     students = {t.pair: t for t in trials if t.trained_by}
     held, free = students["wrn_16_2>resnet20"], students["wrn_16_1>resnet20"]
+    workplace.let(2, teachers["wrn_16_2"])
     sweep = workplace.start("sweep", workplace.file.name)
-    await_(lambda: workplace.checkpoints(teachers["wrn_16_2"]), of=sweep)
-    worker = workplace.hold_worker(teachers["wrn_16_2"])
+    await_(lambda: workplace.held(teachers["wrn_16_2"]), of=sweep)
     # the other pair goes all its way meanwhile
     await_((workplace.trial_folder(free) / "weights").exists, of=sweep)
     assert not workplace.trial_folder(held).exists()
-    os.kill(worker, signal.SIGCONT)
+    workplace.let(None, teachers["wrn_16_2"])
     output = sweep.ended(timeout=200)
     assert "2 of them train teachers; 2 students begin each when its own teacher is done" in output
     runs = workplace.trial_runs("staged")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
-import signal
 import socket
 import threading
 import time
@@ -99,16 +97,13 @@ def test_an_outage_delays_points_and_stops_no_training(
         resources={"checkpoint_seconds": 0.5},
     )
     trials = workplace.write(content).trials
+    workplace.let(2, *trials)
     sweep = workplace.start("sweep", workplace.file.name)
-    workers = []
-    for trial in trials:
-        await_(lambda t=trial: workplace.checkpoints(t), of=sweep)
-        workers.append(workplace.hold_worker(trial))
+    await_(lambda: all(map(workplace.held, trials)), of=sweep)
     assert_another_folder_is_refused(workplace, sweep.pid, tmp_path_factory.mktemp("other"))
     server.stop()
     before = {path for trial in trials for path in workplace.checkpoints(trial)}
-    for worker in workers:
-        os.kill(worker, signal.SIGCONT)
+    workplace.let(None, *trials)
     try:
         for trial in trials:
             # training goes on to its end while nobody answers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +122,6 @@ class Workplace:
             pid: int = json.loads((self.trial_folder(trial) / "lock").read_text())["pid"]
         except (OSError, ValueError):
             return None
-        return pid
-
-    def hold_worker(self, trial: TrialSpec) -> int:
-        """Stop the process that trains the trial, until SIGCONT; its id."""
-        pid = self.worker_pid(trial)
-        assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
         return pid
 
     @property
