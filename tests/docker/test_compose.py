@@ -115,7 +115,9 @@ def test_health_is_that_of_the_api(composed: dict[str, dict[str, Any]]) -> None:
         assert account <= service["environment"].keys()
 
 
-def test_the_server_asks_who_calls_and_by_what_name(composed: dict[str, dict[str, Any]]) -> None:
+def test_the_server_asks_who_calls_and_by_what_name(
+    composed: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     mlflow = composed["mlflow"]
     options = dict(part.split("=", 1) for part in mlflow["command"])
     assert options["--app-name"] == "basic-auth"
@@ -124,6 +126,13 @@ def test_the_server_asks_who_calls_and_by_what_name(composed: dict[str, dict[str
     assert address in options["--allowed-hosts"].split(",")
     assert mlflow["environment"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert mlflow["environment"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    # it imports MLflow's server
+    from mlflow.server.auth.config import read_auth_config
+
+    accounts = DOCKER / Path(mlflow["environment"]["MLFLOW_AUTH_CONFIG_PATH"]).name
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(accounts))
+    # where MLflow does not know the name, each request costs a third of a second
+    assert read_auth_config().auth_cache_ttl_seconds > 0
 
 
 def test_every_ray_has_the_token_and_sends_no_statistics(
