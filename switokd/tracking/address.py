@@ -62,7 +62,6 @@ def refuse_password(uri: str) -> None:
 
 def check_writable(uri: str) -> None:
     """Raise StoreError where a store can neither be written nor made."""
-    refuse_password(uri)
     path = sqlite_path(uri)
     if path is None:
         check_answers(uri)

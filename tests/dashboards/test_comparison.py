@@ -9,6 +9,7 @@ from scipy import stats
 
 from dashboards.analysis.comparison import COLUMNS, comparison_frame, comparison_notes
 from dashboards.analysis.labels import datasets_of, trial_name
+from dashboards.analysis.significance import holm
 from tests.dashboards.conftest import Record, frame_of, record
 
 
@@ -205,7 +206,23 @@ def test_the_best_epoch_is_compared_only_where_the_test_set_did_not_choose_it() 
 
 def test_holm_of_the_compared_epoch_runs_over_what_is_compared(quickstart: list[Record]) -> None:
     frame = comparison_frame(frame_of(quickstart))
-    assert frame["compared_p_holm"].equals(frame["last_p_holm"])
+    # of half of the rows it is the best epoch, in which switokd is less sure
+    held = [
+        row
+        | {"params.recipe.holdout": "0.1", "trial_id": row["trial_id"][::-1]}
+        | {key.replace("last_val", "test"): row[key] for key in row if "last_val" in key}
+        | {
+            key.replace("best_val_top1", "test_top1_best"): row[key] + (less and row["seed"] == "1")
+            for key in row
+            if "best_val" in key
+        }
+        for row in quickstart
+        for less in [row["method"] == "switokd"]
+    ]
+    mixed = comparison_frame(frame_of([*quickstart, *held]))
+    assert mixed["compared_epoch"].value_counts().nunique() == 1
+    assert mixed["compared_p_holm"].equals(holm(mixed["compared_p_value"]))
+    assert not mixed["compared_p_holm"].equals(mixed["last_p_holm"])
     assert frame["compared_values"].map(len).tolist() == frame["seeds"].tolist()
     where = {"pair": "wrn_16_2>resnet20", "variant": "switokd", "temperature": 1, "network": "S1"}
     assert cell(frame, "compared_values", **where) == pytest.approx((96.3, 96.7, 96.8))
@@ -214,8 +231,11 @@ def test_holm_of_the_compared_epoch_runs_over_what_is_compared(quickstart: list[
 def test_updates_saved_are_the_expert_steps_where_one_student_decides() -> None:
     scores = dict.fromkeys(("T1", "T2", "S1", "S2"), (90.0, 90.0))
     links = {"metrics.expert_share/T1-S1": 0.2, "metrics.expert_share/T2-S1": 0.4}
-    one = record(("wrn_16_2", "wrn_16_1"), scores=scores, **links)
+    gaps = {"metrics.gap/T1-S1": 0.5, "metrics.gap/T2-S1": 0.75}
+    one = record(("wrn_16_2", "wrn_16_1"), scores=scores, **links, **gaps)
     frame = comparison_frame(frame_of([one]))
+    assert cell(frame, "last_gap", network="S1") == 0.625
+    assert cell(frame, "last_gap", network="T2") == 0.75
     assert cell(frame, "updates_saved", network="S1") == pytest.approx(0.3)
     assert cell(frame, "updates_saved", network="T2") == pytest.approx(0.4)
     several = record(students=("resnet20", "wrn_16_1"), scores=scores)

@@ -37,8 +37,9 @@ def test_while_an_extension_runs_both_lengths_count() -> None:
     rows = [(4, 0, "FINISHED"), (4, 1, "FINISHED"), (8, 0, "FINISHED")]
     assert not superseded(trials(*rows)).any()
     assert not superseded(trials(*rows, (8, 1, "RUNNING"))).any()
-    done = trials(*rows, (8, 1, "FINISHED"))
-    assert superseded(done).tolist() == [True, True, False, False]
+    done = (*rows, (8, 1, "FINISHED"))
+    assert superseded(trials(*done)).tolist() == [True, True, False, False]
+    assert superseded(trials(*done, (12, 0, "FINISHED"))).tolist() == [True, True, *[False] * 3]
 
 
 def test_more_seeds_of_the_longer_recipe_supersede_too() -> None:
