@@ -23,6 +23,11 @@ BY_HAND = {
         {"student_distance": 1.0, "teacher_distance": 0.4, "gap": 0.6},
         {"epsilon": math.exp(-2 / 7), "threshold": 1 - 0.4 * math.exp(-2 / 7), "expert": False},
     ),
+    "both nearly right": (
+        ([0.9, 0.05, 0.05], [0.95, 0.025, 0.025]),
+        {"student_distance": 0.2, "teacher_distance": 0.1, "gap": 0.1},
+        {"epsilon": math.exp(-1 / 3), "threshold": 0.2 - 0.1 * math.exp(-1 / 3), "expert": False},
+    ),
     "gap above the threshold, better teacher": (
         ([0.2, 0.7, 0.1], [0.3, 0.1, 0.6]),
         {"student_distance": 1.6, "teacher_distance": 1.4, "gap": 1.2},
