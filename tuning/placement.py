@@ -58,8 +58,12 @@ def allocate(resources: Resources, trials: int, nodes: Sequence[Node]) -> Placem
     ):
         if wanted > there:
             kind = " CPU cores" if key == "workers" else ""
+            # a cluster's head may train nothing
+            alone = len(nodes) == 1 and total_cpus > 0
+            place = "this machine" if alone else "the cluster"
+            joined = "" if total_cpus else ": no node that trains has joined it yet"
             raise SpecError(
-                f"resources.{key}: a trial asks for {wanted:g}{kind}; this machine has {there:g}"
+                f"resources.{key}: a trial asks for {wanted:g}{kind}; {place} has {there:g}{joined}"
             )
     places = sum(node.places(cpus, gpus) for node in nodes)
     if places < ranks:

@@ -157,7 +157,8 @@ class Services:
                 "--dashboard-host=0.0.0.0": "--include-dashboard=false",
             }
             command = [replaced.get(part, part) for part in command]
-            with (self.folder / f"{name}.log").open("wb") as log:
+            path = self.folder / f"{name}.log"
+            with path.open("wb") as log:
                 process = subprocess.Popen(
                     [BIN / ray, *command, *local, *extra],
                     cwd=self.folder,
@@ -166,6 +167,8 @@ class Services:
                     stderr=log,
                 )
             self._ends.callback(_end, process)
+            # a node joins a little after its command begins
+            await_(lambda path=path: "Ray runtime started" in path.read_text(), of=process)
             if name == "head":
                 await_(self.ray_answers)
 

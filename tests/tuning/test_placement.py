@@ -66,6 +66,20 @@ def test_a_trial_that_fits_nowhere(resources: dict[str, Any], told: str) -> None
     assert str(raised.value) == told
 
 
+@pytest.mark.parametrize(
+    ("nodes", "told"),
+    [
+        ([Node(2), Node(2)], "the cluster has 4"),
+        # a head that trains nothing is up before its workers
+        ([Node(0)], "the cluster has 0: no node that trains has joined it yet"),
+    ],
+)
+def test_a_cluster_is_told_of_as_one(nodes: list[Node], told: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        allocate(Resources(workers=5), 1, nodes)
+    assert str(raised.value) == f"resources.workers: a trial asks for 5 CPU cores; {told}"
+
+
 def test_cores_that_several_gpus_lack_are_named_by_what_the_file_says() -> None:
     with pytest.raises(SpecError) as raised:
         allocate(Resources(gpus=2, cpus=5), 1, [Node(8, 2)])
