@@ -23,6 +23,7 @@ from switokd.tracking.client import newest_revision
 from switokd.tracking.retry import TrackingError
 from switokd.tracking.sqlite_file import is_whole, open_read_only
 from switokd.tracking.store import TrackingStore
+from tests.machine import lacking
 
 pytestmark = pytest.mark.slow
 
@@ -169,7 +170,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a small disk")
+        lacking("the right to mount a small tmpfs")
     yield disk
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
