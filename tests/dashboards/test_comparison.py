@@ -206,6 +206,7 @@ def test_the_best_epoch_is_compared_only_where_the_test_set_did_not_choose_it() 
 
 def test_holm_of_the_compared_epoch_runs_over_what_is_compared(quickstart: list[Record]) -> None:
     frame = comparison_frame(frame_of(quickstart))
+    assert frame["compared_p_holm"].equals(frame["last_p_holm"])
     # of half of the rows it is the best epoch, in which switokd is less sure
     held = [
         row

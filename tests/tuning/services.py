@@ -22,9 +22,9 @@ from tests.docker.deployment import services as composed_services
 from tests.forks import forking
 from tests.processes import RAY_SETTINGS, await_, free_port
 from tests.tuning.mlflow_server import Server
+from tests.tuning.shared_ray import OBJECT_STORE_BYTES
 
 BIN = Path(sys.executable).parent
-OBJECT_STORE_BYTES = 80_000_000
 
 
 def postgres_programs() -> Path | None:

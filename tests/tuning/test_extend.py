@@ -19,7 +19,7 @@ def test_more_epochs_go_on_from_the_storage_of_a_machine_that_is_gone(
         name="longer", methods=["switokd"], resources={"storage": storage.as_uri()}
     )
     (short,) = workplace.write(content).trials
-    output = workplace.sweep()
+    workplace.sweep()
     assert not workplace.checkpoints(short)
     # what is left of the first machine: the tracking store and the storage
     shutil.rmtree(workplace.folder / "runs" / "longer")

@@ -94,7 +94,7 @@ def test_a_sweep_goes_on_by_itself_and_at_last_says_how_to(
 
     del place.environment["SWITOKD_RAY_RESTARTS"]
     place.let(None, trial)
-    output = place.sweep()
+    place.sweep()
     assert {run.info.status for run in place.runs("lost")} == {"FINISHED"}
     assert_as_if_undisturbed(place, trial)
 

@@ -34,7 +34,7 @@ def test_workers_find_a_module_beside_the_file(
         recipe={"train_images": 200},
     )
     (first,) = workplace.write(content).trials
-    output = workplace.sweep()
+    workplace.sweep()
     assert workplace.trial_runs("own").keys() == {first.trial_id}
     module.write_text(NETWORKS.format(width=5), encoding="utf-8")
     output = workplace.sweep("--dry-run")

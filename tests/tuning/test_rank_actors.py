@@ -112,7 +112,7 @@ def test_an_interrupted_sweep_leaves_nothing_and_goes_on(workplace: Workplace) -
     sweep = workplace.start("sweep", workplace.file.name)
     await_(lambda: workplace.held(trials[0]), of=sweep)
     os.kill(sweep.pid, signal.SIGINT)
-    output = sweep.ended(130, 120)
+    sweep.ended(130, 120)
     assert placement_groups(workplace) == {"REMOVED"}
     await_(lambda: not rank_processes())
     workplace.let(None, *trials)

@@ -71,7 +71,7 @@ def test_a_trial_that_a_scheduler_stops_is_finished_and_says_so(
     search = {"algorithm": "random", "trials": 5, "space": RATE, "scheduler": scheduler, "seed": 1}
     name = f"by-{scheduler}"
     experiment = workplace.write(searching(name, search | own, epochs=4))
-    output = workplace.sweep()
+    workplace.sweep()
     runs = workplace.trial_runs(name)
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     stopped = {key: run for key, run in runs.items() if names.STOPPED in run.data.tags}

@@ -154,18 +154,18 @@ def test_one_trial_alone_needs_its_teacher_first(tmp_path: Path) -> None:
     teacher, student = trials
     output = workplace.start("train", workplace.file.name, "--trial", student.trial_id).ended(2)
     assert f"switokd train {workplace.file.name} --trial {teacher.trial_id}" in output
-    output = workplace.start("train", workplace.file.name, "--trial", teacher.trial_id).ended()
+    workplace.start("train", workplace.file.name, "--trial", teacher.trial_id).ended()
     # another machine, or a pruned folder, has the teacher's weights from its run
     kept = workplace.trial_folder(teacher) / "weights"
     aside = kept.rename(tmp_path / "aside")
-    output = workplace.start("train", workplace.file.name, "--trial", student.trial_id).ended()
+    workplace.start("train", workplace.file.name, "--trial", student.trial_id).ended()
     aside.rename(kept)
     assert_taught_by(workplace, student, teacher)
     assert set(workplace.trial_runs("staged")) == {trial.trial_id for trial in trials}
     # another file takes the same teacher by its run, and trains none
     by_run = {"kd": {"teacher": f"run:{teacher.trial_id[:8]}/S1/last"}}
     workplace.file.write_text(yaml.safe_dump(staged(by_run, name="again", recipe={"epochs": 1})))
-    output = workplace.start("train", workplace.file.name).ended()
+    workplace.start("train", workplace.file.name).ended()
     (run,) = workplace.trial_runs("again").values()
     assert run.data.params["T1.frozen"] == "true"
     taught = weights(workplace.folder / "runs/again/trials" / run.data.tags["switokd.trial_id"])

@@ -73,7 +73,7 @@ def test_killed_workers_killed_drivers_and_interrupts_lose_and_double_nothing(
     await_(lambda: workplace.worker_pid(victim) not in (worker, None))
     go_on()
     _interrupt(driver)
-    output = driver.ended(130, 60)
+    driver.ended(130, 60)
     statuses = {run.info.status for run in workplace.runs("hard")}
     assert statuses <= {"KILLED", "FINISHED"}
     assert workplace.trial_runs("hard")[victim.trial_id].info.status == "KILLED"
@@ -87,7 +87,7 @@ def test_killed_workers_killed_drivers_and_interrupts_lose_and_double_nothing(
     assert "Traceback" not in output
 
     workplace.let(None, *trials)
-    output = workplace.sweep()
+    workplace.sweep()
     assert {run.info.status for run in workplace.runs("hard")} == {"FINISHED"}
     for trial in trials:
         assert_as_if_undisturbed(workplace, trial)
